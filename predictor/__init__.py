@@ -1,0 +1,1 @@
+"""Risk: a dual-branch LSTM on profile and week, calibrated, explained, and compared with simple baselines."""

@@ -1,0 +1,65 @@
+"""Why this risk? Attributions per day and signal, and how the score answers when a signal shifts."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.cohort import Cohort
+from core.protocols import risk_score
+from predictor.dual_lstm import BATCH, DualLSTMRisk
+
+
+def integrated_gradients(
+    model: DualLSTMRisk, features: Tensor, week: Tensor, mask: Tensor | None = None, steps: int = 32
+) -> tuple[Tensor, Tensor]:
+    """What each profile feature ``[B, P]`` and each day and signal ``[B, 7, C]`` adds to the risk score.
+
+    Gradients of the score are averaged (midpoint rule, ``steps`` points) along the straight line from the average
+    person in an average week to this one, times the distance (Sundararajan et al. 2017, arXiv 1703.01365). Both
+    together sum to the score minus the average person's score.
+    """
+    origin = torch.tensor(model.scaler.mean, dtype=week.dtype, device=week.device).expand_as(week)
+    by_feature, by_day = torch.zeros_like(features), torch.zeros_like(week)
+    for i in range(steps):
+        a = (i + 0.5) / steps
+        f = (a * features).detach().requires_grad_()
+        w = torch.lerp(origin, week, a).detach().requires_grad_()
+        gradients = torch.autograd.grad(risk_score(model.probabilities(f, w, mask)).sum(), (f, w))
+        by_feature, by_day = by_feature + gradients[0] / steps, by_day + gradients[1] / steps
+    return by_feature * features, by_day * (week - origin)
+
+
+@torch.inference_mode()
+def signal_response(model: DualLSTMRisk, cohort: Cohort, shift: float = 1.0) -> dict[str, dict[str, float]]:
+    """How the mean risk score moves when one signal of every day moves by ``shift`` between-person sd.
+
+    ``worse`` and ``better`` are mean changes of the score (a sound model: above and below 0), ``ordered`` the share of
+    people whose score under the worse week is above the one under the better week.
+    """
+    features, week, mask = model.inputs(cohort)
+
+    def score(moved: Tensor) -> Tensor:
+        parts = zip(features.split(BATCH), moved.split(BATCH), mask.split(BATCH), strict=True)
+        return torch.cat([risk_score(model.probabilities(*part)) for part in parts])
+
+    now, response = score(week), {}
+    for k, signal in enumerate(model.signals):
+        step = torch.zeros(len(model.signals), device=week.device)
+        step[k] = -signal.better * shift * model.scaler.between[k]
+        low_high = torch.tensor([[s.low for s in model.signals], [s.high for s in model.signals]], device=week.device)
+        worse, better = (score((week + sign * step).clamp(*low_high)) for sign in (1, -1))
+        response[signal.name] = {
+            "worse": float((worse - now).mean()),
+            "better": float((better - now).mean()),
+            "ordered": float((worse > better).float().mean()),
+        }
+    return response
+
+
+def important_days(attribution: np.ndarray, names: tuple[str, ...], top: int) -> list[tuple[int, str, float]]:
+    """The ``top`` strongest (day, signal, share of score) of one person's attributions ``[7, C]``, strongest first."""
+    order = np.argsort(-np.abs(attribution), axis=None)[:top]
+    return [
+        (int(d), names[k], float(attribution[d, k]))
+        for d, k in zip(*np.unravel_index(order, attribution.shape), strict=True)
+    ]
