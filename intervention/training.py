@@ -1,0 +1,228 @@
+"""Training the dual-head policy with stable-baselines3's PPO, as one call that leaves no global state behind."""
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from annotated_types import Ge, Le
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor, is_vecenv_wrapped
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+from core.errors import ConfigError, NumericalError
+from core.protocols import Tracker
+from core.settings import Count, Fraction, NonNegative, Positive
+from intervention.policy import ACTIVATIONS, Contraindication, DualHeadAgent, DualHeadPolicy, resolve
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    steps: Count  # environment steps (patient-weeks) in all, rounded up to whole rollouts
+    environments: Count  # patients treated side by side
+    rollout_weeks: Count  # weeks each of them is treated between two updates
+    batch_size: Annotated[int, Ge(2)]  # patient-weeks in a minibatch
+    epochs: Count  # passes over a rollout
+    learning_rate: Positive  # Adam's, at the start
+    final_learning_rate: Fraction  # its share left at the end, approached linearly
+    gamma: Fraction  # discount per week
+    gae_lambda: Fraction  # generalised advantage estimation
+    clip_range: Positive  # PPO's
+    target_kl: Positive  # an update stops beyond 1.5 times this
+    value_coefficient: NonNegative  # weight of the value loss
+    max_gradient_norm: Positive  # gradients are clipped to this norm
+    treatment_entropy: NonNegative  # bonus per nat of the treatment head
+    intensity_entropy: NonNegative  # bonus per nat of the dose head
+    hidden: tuple[Count, ...]  # widths of the actor's and the critic's layers
+    activation: Literal["tanh", "relu"]
+    bootstrap_horizon: bool  # value the weeks after the last one (True), or let the course end there (False)
+    contraindications: tuple[Contraindication, ...]  # what must never be given, and to whom
+    threads: Annotated[int, Ge(1), Le(64)]  # torch threads while training
+
+
+@dataclass(frozen=True)
+class TrainedPolicy:
+    """What training leaves: the agent, and what it took."""
+
+    agent: DualHeadAgent
+    steps: int
+    seconds: float
+    returns: tuple[float, ...]  # mean episode return of each rollout's latest 100 episodes, stochastic policy
+
+    @property
+    def steps_per_second(self) -> float:
+        return self.steps / self.seconds
+
+
+def train_policy(
+    vec_env: VecEnv,
+    settings: PolicySettings,
+    seed: int,
+    tracker: Tracker,
+    names: tuple[str, ...],
+    tensorboard_dir: Path | None = None,
+    callbacks: Sequence[BaseCallback] = (),
+) -> TrainedPolicy:
+    """Learn a policy in ``vec_env`` (action space Box ``[0, 0]`` to ``[4, 1]``); ``names`` name its observations.
+
+    stable-baselines3's own tags go to ``tensorboard_dir``, or to the tracker where there is none.
+
+    Raises:
+        ConfigError: the sizes do not fit together, or a contraindication names what does not exist.
+        NumericalError: a loss became non-finite.
+    """
+    _check_sizes(vec_env, settings, names)
+    with isolated_random_state(), torch_threads(settings.threads):
+        model = make_ppo(vec_env, settings, seed, names)
+        writer = _TrackerWriter(tracker) if tensorboard_dir is None else TensorBoardOutputFormat(str(tensorboard_dir))
+        model.set_logger(Logger(None, [writer]))
+        rollouts = -(-settings.steps // (settings.environments * settings.rollout_weeks))
+        progress = _Progress(tracker, rollouts)
+        start = time.perf_counter()
+        model.learn(settings.steps, callback=CallbackList([progress, *callbacks]))
+        seconds = time.perf_counter() - start
+        writer.close()
+    assert isinstance(model.policy, DualHeadPolicy)
+    agent = DualHeadAgent.from_policy(model.policy, settings.hidden, settings.activation, names)
+    return TrainedPolicy(agent, model.num_timesteps, seconds, tuple(progress.returns))
+
+
+def make_ppo(vec_env: VecEnv, settings: PolicySettings, seed: int, names: tuple[str, ...]) -> PPO:
+    """The algorithm, ready to learn. It seeds Python's, numpy's and torch's global generators: call it isolated."""
+    if not settings.bootstrap_horizon:
+        vec_env = FiniteHorizon(vec_env)
+    if not is_vecenv_wrapped(vec_env, VecMonitor):
+        vec_env = VecMonitor(vec_env)
+    return PPO(
+        DualHeadPolicy,
+        vec_env,
+        n_steps=settings.rollout_weeks,
+        batch_size=settings.batch_size,
+        n_epochs=settings.epochs,
+        learning_rate=_linear(settings.learning_rate, settings.final_learning_rate),
+        gamma=settings.gamma,
+        gae_lambda=settings.gae_lambda,
+        clip_range=settings.clip_range,
+        target_kl=settings.target_kl,
+        vf_coef=settings.value_coefficient,
+        max_grad_norm=settings.max_gradient_norm,
+        ent_coef=1.0,  # the policy weighs the entropy of each head itself
+        policy_kwargs={
+            "net_arch": {"pi": list(settings.hidden), "vf": list(settings.hidden)},
+            "activation_fn": ACTIVATIONS[settings.activation],
+            "entropy_coefficients": (settings.treatment_entropy, settings.intensity_entropy),
+            "rules": resolve(settings.contraindications, names),
+        },
+        seed=seed,
+        device="cpu",  # the networks are small: a GPU only adds transfers
+    )
+
+
+class FiniteHorizon(VecEnvWrapper):
+    """The last week of a course ends the return instead of being bootstrapped.
+
+    The week is part of the observation and nothing is earned after the horizon, so the value there is 0 by
+    definition; bootstrapping would read it from a network that never sees that week among its targets.
+    """
+
+    def reset(self) -> Any:
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        observation, reward, done, infos = self.venv.step_wait()
+        for row in np.flatnonzero(done):
+            infos[row]["TimeLimit.truncated"] = False
+        return observation, reward, done, infos
+
+
+@contextmanager
+def isolated_random_state() -> Iterator[None]:
+    """Whatever happens inside, Python's, numpy's and torch's global generators are afterwards as before."""
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - stable-baselines3 draws from it
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)  # noqa: NPY002
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Run with this many torch threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Progress(BaseCallback):
+    """One tick of the tracker's bar per rollout; stops a training whose networks left the finite numbers."""
+
+    def __init__(self, tracker: Tracker, rollouts: int) -> None:
+        super().__init__()
+        self.ticks = iter(tracker.track(range(rollouts), "policy", total=rollouts))
+        self.returns: list[float] = []
+
+    def _on_training_start(self) -> None:
+        next(self.ticks, None)
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        next(self.ticks, None)
+        if self.model.ep_info_buffer:
+            self.returns.append(float(np.mean([episode["r"] for episode in self.model.ep_info_buffer])))
+        if not all(bool(torch.isfinite(weight).all()) for weight in self.model.policy.parameters()):
+            raise NumericalError(
+                f"policy: a weight became non-finite before step {self.num_timesteps}; lower policy.learning_rate"
+            )
+
+
+class _TrackerWriter(KVWriter):
+    """stable-baselines3's scalars, under their own tags, to a tracker."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        for tag, value in key_values.items():
+            if isinstance(value, (int, float, np.number)) and "tensorboard" not in (key_excluded[tag] or ()):
+                self.tracker.scalar(tag, float(value), step)
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class _linear:
+    """A schedule for stable-baselines3, which passes the share of training still to come (1 to 0)."""
+
+    start: float
+    final_share: float
+
+    def __call__(self, remaining: float) -> float:
+        return self.start * (self.final_share + (1 - self.final_share) * remaining)
+
+
+def _check_sizes(vec_env: VecEnv, settings: PolicySettings, names: tuple[str, ...]) -> None:
+    if vec_env.num_envs != settings.environments:
+        raise ConfigError(
+            f"policy.environments is {settings.environments}, but the environment holds {vec_env.num_envs}"
+        )
+    rollout = settings.environments * settings.rollout_weeks
+    if rollout % settings.batch_size:
+        raise ConfigError(
+            f"policy.batch_size is {settings.batch_size}, expected a divisor of environments * rollout_weeks = {rollout}"
+        )
+    assert vec_env.observation_space.shape == (len(names),), "one name per observation"
