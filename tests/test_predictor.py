@@ -1,0 +1,364 @@
+"""The risk model: metrics against closed forms, calibration, what it learns, determinism, storage, errors."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from helpers_predictor import distressed, drifting, risk_settings
+from sklearn.linear_model import LogisticRegression
+
+from core.artifact import Artifact
+from core.cohort import Cohort
+from core.errors import ArtifactError, DataError
+from core.protocols import NullTracker, risk_score
+from core.signals import Signal
+from predictor.baselines import summary_names, weekly_summaries
+from predictor.calibration import brier, ece, ece_floor, fit_temperature, reliability_curve
+from predictor.dual_lstm import DualLSTMRisk, day_views
+from predictor.evaluation import evaluate_risk, groups_of, subgroup_table
+from predictor.explain import integrated_gradients, signal_response
+from predictor.metrics import auc, bootstrap_intervals, risk_metrics
+from predictor.training import class_weights, hide_at_random, split_by_person, train_risk
+
+HIDDEN = ("dass_stress",)
+
+
+class Recorder(NullTracker):
+    def __init__(self) -> None:
+        self.scalars: dict[str, list[float]] = {}
+
+    def scalar(self, tag: str, value: float, step: int) -> None:
+        self.scalars.setdefault(tag, []).append(value)
+
+
+@pytest.fixture(scope="module")
+def cohort() -> Cohort:
+    return distressed(1200, seed=0)[0]
+
+
+@pytest.fixture(scope="module")
+def model(cohort: Cohort) -> DualLSTMRisk:
+    return train_risk(cohort, risk_settings(epochs=12), HIDDEN, 3, NullTracker())
+
+
+@pytest.fixture(scope="module")
+def holdout() -> tuple[Cohort, np.ndarray]:
+    return distressed(800, seed=1)
+
+
+# Metrics
+
+
+def test_metrics_closed_form() -> None:
+    labels = np.array([0, 0, 1, 2, 2])
+    p = np.array([[0.8, 0.1, 0.1], [0.4, 0.5, 0.1], [0.2, 0.6, 0.2], [0.1, 0.2, 0.7], [0.5, 0.2, 0.3]])
+    m = risk_metrics(labels, p)
+    assert m["accuracy"] == pytest.approx(3 / 5)
+    assert m["recall_high"] == pytest.approx(1 / 2)
+    assert m["f1_high"] == pytest.approx(2 / 3)
+    assert m["macro_f1"] == pytest.approx((1 / 2 + 2 / 3 + 2 / 3) / 3)
+    assert m["auc_high"] == 1.0
+    by_hand = [0.06, 0.62, 0.24, 0.14, 0.78]
+    assert m["brier"] == pytest.approx(np.mean(by_hand))
+
+
+def test_auc_counts_ties_half_and_is_undefined_without_both() -> None:
+    assert auc(np.array([True, False, True, False]), np.array([0.5, 0.5, 0.9, 0.1])) == pytest.approx(3.5 / 4)
+    assert np.isnan(auc(np.array([True, True]), np.array([0.1, 0.2])))
+
+
+def test_ece_closed_form() -> None:
+    labels = np.array([0] * 6 + [1] * 4)
+    p = np.tile([0.9, 0.1, 0.0], (10, 1))  # class 0: .9 against .6, class 1: .1 against .4, class 2: right
+    assert ece(labels, p) == pytest.approx((0.3 + 0.3 + 0.0) / 3)
+    assert ece(np.array([0] * 9 + [1]), p) == pytest.approx(0.0, abs=1e-12)
+    assert ece(np.array([2]), np.array([[0.0, 0.0, 1.0]])) == 0.0  # probability 1 has a bin
+
+
+def test_brier_extremes() -> None:
+    labels = np.array([0, 1, 2])
+    assert brier(labels, np.eye(3)) == 0.0
+    assert brier(labels, np.roll(np.eye(3), 1, axis=1)) == pytest.approx(2.0)
+
+
+def test_ece_floor_is_what_true_probabilities_score(holdout: tuple[Cohort, np.ndarray]) -> None:
+    labelled, truth = holdout
+    floor = ece_floor(truth, np.random.default_rng(0))
+    assert ece(labelled.risk, truth) == pytest.approx(floor, abs=0.012)
+    assert ece(labelled.risk, truth**3 / (truth**3).sum(1, keepdims=True)) > 2 * floor  # overconfidence is seen
+
+
+def test_reliability_curve_accounts_for_everyone(holdout: tuple[Cohort, np.ndarray]) -> None:
+    labelled, truth = holdout
+    points = reliability_curve(labelled.risk, truth, 2)
+    assert sum(point["persons"] for point in points) == len(labelled)
+    observed = sum(point["persons"] * point["observed"] for point in points)
+    assert observed == pytest.approx((labelled.risk == 2).sum())
+
+
+def test_bootstrap_resamples_persons_not_rows() -> None:
+    rng = np.random.default_rng(0)
+    labels, p = rng.integers(0, 3, 60), rng.dirichlet(np.ones(3), 60)
+    once = bootstrap_intervals(labels, p, np.arange(60), 200, np.random.default_rng(1))
+    repeat = [np.repeat(a, 4, axis=0) for a in (labels, p, np.arange(60))]
+    cloned = bootstrap_intervals(*repeat, 200, np.random.default_rng(1))
+    assert cloned["accuracy"] == pytest.approx(once["accuracy"])  # four copies of a person are no new evidence
+    naive = bootstrap_intervals(repeat[0], repeat[1], np.arange(240), 200, np.random.default_rng(1))
+    assert np.ptp(naive["accuracy"]) < 0.7 * np.ptp(once["accuracy"])
+
+
+# Calibration
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.5])
+def test_planted_temperature_and_bias_are_recovered(temperature: float) -> None:
+    rng = np.random.default_rng(0)
+    logits, bias = rng.normal(size=(20_000, 3)) * 2, np.array([0.6, -0.2, -0.4])
+    truth = np.exp(logits / temperature + bias)
+    truth /= truth.sum(1, keepdims=True)
+    labels = torch.from_numpy((rng.random((20_000, 1)) > truth.cumsum(1)[:, :2]).sum(1))
+    got, shift = fit_temperature(torch.from_numpy(logits), labels, torch.zeros(3))
+    assert got.item() == pytest.approx(temperature, rel=0.05)
+    assert shift.numpy() == pytest.approx(bias, abs=0.08)
+
+
+def test_class_weights_do_not_bias_probabilities() -> None:
+    labels = torch.tensor([0] * 80 + [1] * 15 + [2] * 5)
+    weights = class_weights(labels, 1.0)
+    assert (weights * torch.bincount(labels)).numpy() == pytest.approx([100 / 3] * 3)
+    assert class_weights(labels, 0.0).numpy() == pytest.approx([1.0] * 3)
+    trained = train_risk(
+        distressed(1200, 0)[0], risk_settings(epochs=12, class_weight_power=1.0), HIDDEN, 0, NullTracker()
+    )
+    fresh, _ = distressed(1500, 5)
+    share = np.bincount(fresh.risk) / len(fresh)
+    assert trained.predict_cohort(fresh).mean(0) == pytest.approx(share, abs=0.04)
+
+
+# Split
+
+
+def test_split_has_no_person_on_both_sides_and_keeps_class_shares(cohort: Cohort) -> None:
+    weeks = cohort.select(np.repeat(np.arange(len(cohort)), 3))
+    fit, held = split_by_person(weeks, 0.2, np.random.default_rng(0))
+    assert not set(weeks.person[fit]) & set(weeks.person[held])
+    assert sorted([*fit, *held]) == list(range(len(weeks)))
+    share = [np.bincount(weeks.risk[rows], minlength=3) / len(rows) for rows in (fit, held)]
+    assert share[0] == pytest.approx(share[1], abs=0.01)
+
+
+@pytest.mark.parametrize(("high", "message"), [(0, "class 'High' has 0 persons"), (1, "class 'High' has 1 persons")])
+def test_a_class_without_persons_is_an_error(cohort: Cohort, high: int, message: str) -> None:
+    risk = np.tile(np.array([0, 1]), len(cohort) // 2)
+    risk[:high] = 2
+    with pytest.raises(DataError, match=message):
+        train_risk(cohort.with_risk(risk), risk_settings(), HIDDEN, 0, NullTracker())
+
+
+def test_many_weeks_of_one_person_are_one_person(cohort: Cohort) -> None:
+    person = np.where(cohort.risk == 2, 0, cohort.person + 1)  # all High weeks belong to a single person
+    with pytest.raises(DataError, match="class 'High' has 1 persons"):
+        split_by_person(replace(cohort, person=person), 0.2, np.random.default_rng(0))
+
+
+# Learning
+
+
+def test_learns_an_order_of_days_that_means_cannot_show() -> None:
+    train, new = drifting(1500, 0), drifting(600, 1)
+    trained = train_risk(train, risk_settings(epochs=20), HIDDEN, 0, NullTracker())
+    accuracy = risk_metrics(new.risk, trained.predict_cohort(new))["accuracy"]
+    means = LogisticRegression().fit(train.rhythms.mean(1), train.risk)
+    assert means.score(new.rhythms.mean(1), new.risk) < 0.45
+    assert accuracy > 0.85
+
+
+def test_beats_chance_and_answers_in_the_right_direction(
+    model: DualLSTMRisk, holdout: tuple[Cohort, np.ndarray]
+) -> None:
+    metrics = risk_metrics(holdout[0].risk, model.predict_cohort(holdout[0]))
+    assert metrics["auc_high"] > 0.8
+    assert metrics["ece"] < 0.06
+    for name, answer in signal_response(model, holdout[0]).items():
+        assert answer["worse"] > 0.02 > -0.02 > answer["better"], name
+        assert answer["ordered"] > 0.95, name
+
+
+def test_reports_its_progress(cohort: Cohort) -> None:
+    recorder = Recorder()
+    train_risk(cohort, risk_settings(epochs=3), HIDDEN, 0, recorder)
+    tags = {"risk/train_loss", "risk/validation_loss", "risk/validation_auc_high", "risk/learning_rate"}
+    assert set(recorder.scalars) == tags
+    assert recorder.scalars["risk/train_loss"][-1] < recorder.scalars["risk/train_loss"][0]
+
+
+def test_stops_early_on_noise(cohort: Cohort) -> None:
+    recorder = Recorder()
+    noise = cohort.with_risk(np.random.default_rng(0).integers(0, 3, len(cohort)))
+    train_risk(noise, risk_settings(epochs=60, patience=2, learning_rate=0.01), HIDDEN, 0, recorder)
+    assert len(recorder.scalars["risk/validation_loss"]) < 60
+
+
+def test_same_seed_gives_equal_weights_and_leaves_global_randomness_alone(cohort: Cohort) -> None:
+    before = torch.get_rng_state()
+    first, second, other = (
+        train_risk(cohort, risk_settings(epochs=2), HIDDEN, seed, NullTracker()).state_dict() for seed in (5, 5, 6)
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["network.head.0.weight"], other["network.head.0.weight"])
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_hidden_columns_stay_hidden(model: DualLSTMRisk, holdout: tuple[Cohort, np.ndarray]) -> None:
+    assert "dass_stress" not in model.encoder.columns
+    changed = replace(holdout[0], profiles=holdout[0].profiles.assign(dass_stress=0))
+    assert np.array_equal(model.predict_cohort(changed), model.predict_cohort(holdout[0]))
+
+
+# Use
+
+
+def test_batch_size_does_not_matter(model: DualLSTMRisk, holdout: tuple[Cohort, np.ndarray]) -> None:
+    features, week, _ = model.inputs(holdout[0])
+    with torch.inference_mode():
+        whole = model.probabilities(features, week)
+        ones = torch.cat([model.probabilities(features[i : i + 1], week[i : i + 1]) for i in range(50)])
+        some = torch.cat([model.probabilities(f, w) for f, w in zip(features.split(37), week.split(37), strict=True)])
+    assert torch.allclose(whole.sum(1), torch.ones(len(whole)), atol=1e-6)
+    assert (whole[:50] - ones).abs().max() < 2e-6
+    assert (whole - some).abs().max() < 2e-6
+
+
+def test_what_was_not_observed_does_not_matter(model: DualLSTMRisk, holdout: tuple[Cohort, np.ndarray]) -> None:
+    features, week, mask = (tensor[:64] for tensor in model.inputs(holdout[0]))
+    hidden = mask.clone()
+    hidden[:, 2, :], hidden[:, 4, 1] = False, False
+    scrambled = torch.where(hidden, week, torch.full_like(week, 3.3))
+    assert torch.equal(model.probabilities(features, week, hidden), model.probabilities(features, scrambled, hidden))
+    assert torch.equal(model.probabilities(features, week), model.probabilities(features, week, mask))
+    assert not torch.allclose(model.probabilities(features, week, hidden), model.probabilities(features, week))
+    nothing = model.probabilities(features, week, torch.zeros_like(mask))
+    assert torch.isfinite(nothing).all()
+
+
+def test_day_views_measure_distance_from_the_observed_mean() -> None:
+    z = torch.arange(7.0)[None, :, None].clone()
+    mask = torch.ones(1, 7, 1, dtype=torch.bool)
+    mask[0, 6] = False
+    value, distance, observed = day_views(z, mask)[0].T
+    assert value.tolist() == [0, 1, 2, 3, 4, 5, 0]
+    assert distance.tolist() == [-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 0]
+    assert observed.tolist() == [1, 1, 1, 1, 1, 1, 0]
+
+
+def test_hiding_is_as_asked() -> None:
+    mask = torch.ones(4000, 7, 4, dtype=torch.bool)
+    mask[:, 0] = False
+    hidden = hide_at_random(mask, 0.3, torch.Generator().manual_seed(0))
+    assert not hidden[:, 0].any()
+    touched = (hidden != mask).flatten(1).any(1).float().mean().item()
+    assert touched == pytest.approx(0.3, abs=0.03)
+    assert torch.equal(hide_at_random(mask, 0.0, torch.Generator()), mask)
+
+
+def test_artifact_round_trip_is_exact(model: DualLSTMRisk, holdout: tuple[Cohort, np.ndarray]) -> None:
+    import json
+
+    artifact = model.to_artifact()
+    stored = Artifact(artifact.tensors, json.loads(json.dumps(artifact.meta)))
+    again = DualLSTMRisk.from_artifact(stored)
+    assert np.array_equal(again.predict_cohort(holdout[0]), model.predict_cohort(holdout[0]))
+    assert (again.encoder, again.scaler, again.signals) == (model.encoder, model.scaler, model.signals)
+    with pytest.raises(ArtifactError, match="expected 'dual_lstm_risk'"):
+        DualLSTMRisk.from_artifact(Artifact(artifact.tensors, {"kind": "timegan"}))
+
+
+def test_other_signals_are_refused(model: DualLSTMRisk, cohort: Cohort) -> None:
+    hrv = (*cohort.signals[:3], Signal("hrv", "ms", 5, 200, 1))
+    with pytest.raises(DataError, match="hrv"):
+        model.predict_cohort(replace(cohort, signals=hrv))
+
+
+def test_a_fifth_signal_is_only_data(cohort: Cohort) -> None:
+    hrv = np.random.default_rng(0).uniform(20, 80, (len(cohort), 7, 1)).astype(np.float32)
+    wider = Cohort(
+        cohort.profiles,
+        np.concatenate([cohort.rhythms, hrv], axis=2),
+        np.ones((len(cohort), 7, 5), bool),
+        cohort.person,
+        (*cohort.signals, Signal("hrv", "ms", 5, 200, 1)),
+        cohort.risk,
+    )
+    trained = train_risk(wider, risk_settings(epochs=1), HIDDEN, 0, NullTracker())
+    assert trained.predict_cohort(wider).shape == (len(cohort), 3)
+
+
+def test_attributions_sum_to_the_change_of_the_score(model: DualLSTMRisk, holdout: tuple[Cohort, np.ndarray]) -> None:
+    features, week, mask = (tensor[:32] for tensor in model.inputs(holdout[0]))
+    by_feature, by_day = integrated_gradients(model, features, week, mask, steps=64)
+    origin = torch.tensor(model.scaler.mean).expand_as(week)
+    gain = risk_score(model.probabilities(features, week)) - risk_score(
+        model.probabilities(torch.zeros_like(features), origin)
+    )
+    assert (by_feature.sum(1) + by_day.sum((1, 2)) - gain).abs().max() < 2e-3
+
+
+# Baselines and evaluation
+
+
+def test_weekly_summaries_closed_form(cohort: Cohort, model: DualLSTMRisk) -> None:
+    scaler = replace(model.scaler, mean=(0.0,) * 4, sd=(1.0,) * 4)
+    rhythms = np.zeros((1, 7, 4), np.float32)
+    rhythms[0, :, 3] = [1, 2, 0, 1, 2, 3, 0]  # bad (above .5): runs of two and three days
+    rhythms[0, :, 0] = np.arange(7)
+    one = Cohort(cohort.profiles[:1], rhythms, np.ones((1, 7, 4), bool), np.zeros(1, np.int64), cohort.signals)
+    table = dict(zip(summary_names(one), weekly_summaries(one, scaler)[0], strict=True))
+    assert table["stress_run"] == 3
+    assert table["stress_mean"] == pytest.approx(9 / 7)
+    assert table["sleep_duration_trend"] == pytest.approx(1)
+    assert table["sleep_duration_change"] == pytest.approx(1)
+    assert table["sleep_duration_weekend"] == pytest.approx(5.5 - 2)
+    assert (table["sleep_duration_min"], table["sleep_duration_max"]) == (0, 6)
+    assert table["sleep_duration_run"] == 0
+
+
+def test_groups_have_bands_and_categories() -> None:
+    import pandas as pd
+
+    assert groups_of(pd.Series([29, 30, 44, 70]), (30.0, 45.0)).tolist() == ["<30", "30-45", "30-45", ">=45"]
+    assert groups_of(pd.Series(["f", "m"]), ()).tolist() == ["f", "m"]
+    assert groups_of(pd.Series(["<30", ">=30"]), (30.0,)).tolist() == ["<30", ">=30"]
+
+
+def test_subgroups_are_counted_small_ones_named_unfair_ones_seen(holdout: tuple[Cohort, np.ndarray]) -> None:
+    labelled = holdout[0]
+    gender = labelled.profiles["gender"].to_numpy(str).astype(object)
+    gender[:5] = "other"
+    labelled = replace(labelled, profiles=labelled.profiles.assign(gender=gender))
+    unfair = np.eye(3)[np.where(gender == "female", 0, labelled.risk)]  # women are always called Low
+    table = subgroup_table(labelled, unfair, {"gender": (), "absent": ()}, min_n=50)
+    groups = table["gender"]["groups"]
+    assert groups["other"] == {"n": 5, "small": True}
+    assert sum(row["n"] for row in groups.values()) == len(labelled)
+    assert (groups["female"]["recall"], groups["male"]["recall"]) == (0.0, 1.0)
+    assert table["gender"]["gaps"]["recall"] == 1.0
+    assert "absent" not in table
+
+
+def test_evaluation_reports_everything(model: DualLSTMRisk, cohort: Cohort, holdout: tuple[Cohort, np.ndarray]) -> None:
+    labelled, truth = holdout
+    settings = risk_settings(bootstrap=20)
+    result = evaluate_risk(model, cohort, labelled, settings, truth, 0)
+    headline = {"accuracy", "macro_f1", "f1_high", "recall_high", "auc_high", "ece", "brier"}
+    assert headline <= set(result)
+    assert set(result["bayes_ceiling"]) == headline
+    assert set(result["baselines"]) == {"logistic", "gradient_boosting", "tree"}
+    assert all(set(metrics) == headline for metrics in result["baselines"].values())
+    for name, (low, high) in result["intervals"].items():
+        if name != "ece":  # resampling adds noise of its own, so ECE's interval lies above its value
+            assert low <= result[name] <= high, name
+    assert result == evaluate_risk(model, cohort, labelled, settings, truth, 0)
+    assert "bayes_ceiling" not in evaluate_risk(model, cohort, labelled, settings, None, 0)
+    with pytest.raises(DataError, match="risk class 'High'"):
+        evaluate_risk(model, cohort, labelled.select(labelled.risk < 2), settings, None, 0)
