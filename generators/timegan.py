@@ -1,0 +1,151 @@
+"""TimeGAN conditioned on the profile: the networks, and the trained generator of weeks.
+
+Yoon, Jarrett & van der Schaar 2019, "Time-series generative adversarial networks" (NeurIPS), with the profile in every
+network, a person latent beside the daily noise, and a projection discriminator (Miyato & Koyama 2018) on the latent
+and on the data.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from core.artifact import Artifact
+from core.encoding import ProfileEncoder
+from core.errors import ArtifactError
+from core.settings import Count
+from core.signals import DAYS, Signal, Signals
+from generators.rank_gauss import RankGauss
+
+
+@dataclass(frozen=True)
+class TimeGANNetworks:
+    """Sizes of the networks."""
+
+    hidden: Count  # units of each recurrent layer
+    latent: Count  # size of a day's latent
+    discriminator_hidden: Count  # units of each discriminator layer
+    person_noise: Count  # noise drawn once a week, repeated over its days
+    day_noise: Count  # noise drawn every day
+
+
+class DayNetwork(nn.Module):
+    """A GRU over the days of a week; every day it also sees which weekday it is and who the person is."""
+
+    def __init__(self, inputs: int, profile: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(inputs + DAYS + profile, hidden, batch_first=True)
+        self.out = nn.Linear(hidden + inputs, outputs)
+
+    def forward(self, days: Tensor, profile: Tensor) -> Tensor:
+        """``(B, 7, inputs)`` and ``(B, P)`` -> ``(B, 7, outputs)``; the inputs also reach the output directly."""
+        batch = len(days)
+        weekday = torch.eye(DAYS, dtype=days.dtype, device=days.device).expand(batch, DAYS, DAYS)
+        person = profile.unsqueeze(1).expand(batch, DAYS, profile.shape[1])
+        hidden, _ = self.gru(torch.cat([days, weekday, person], dim=-1))  # (B, 7, H)
+        return self.out(torch.cat([hidden, days], dim=-1))
+
+
+class Sampler(nn.Module):
+    """What is left after training: generator, supervisor and recovery."""
+
+    def __init__(self, signals: int, profile: int, sizes: TimeGANNetworks) -> None:
+        super().__init__()
+        self.person_noise, self.day_noise = sizes.person_noise, sizes.day_noise
+        self.generator = DayNetwork(sizes.person_noise + sizes.day_noise, profile, sizes.hidden, sizes.latent)
+        self.supervisor = DayNetwork(sizes.latent, profile, sizes.hidden, sizes.latent)
+        self.recovery = DayNetwork(sizes.latent, profile, sizes.hidden, signals)
+
+    def next_latent(self, latent: Tensor, profile: Tensor) -> Tensor:
+        """The supervisor's view of the following day, as a step from today: ``(B, 7, H)`` -> ``(B, 7, H)``."""
+        return latent + self.supervisor(latent, profile)
+
+    def latent(self, person: Tensor, day: Tensor, profile: Tensor) -> Tensor:
+        """Noise ``(B, Zp)`` and ``(B, 7, Zd)`` -> latent weeks ``(B, 7, H)``."""
+        noise = torch.cat([person.unsqueeze(1).expand(-1, DAYS, -1), day], dim=-1)
+        return self.next_latent(self.generator(noise, profile), profile)
+
+
+class Discriminator(nn.Module):
+    """Scores a whole week for being real and for belonging to its profile (projection), with minibatch sd.
+
+    Seven days are few: the week is read flat, beside its own level and spread.
+    """
+
+    def __init__(self, inputs: int, profile: int, hidden: int) -> None:
+        super().__init__()
+        self.first = spectral_norm(nn.Linear((DAYS + 2) * inputs + profile, hidden))
+        self.second = spectral_norm(nn.Linear(hidden + 1, hidden))
+        self.score = spectral_norm(nn.Linear(hidden, 1))
+        self.person = spectral_norm(nn.Linear(profile, hidden))
+
+    def forward(self, week: Tensor, profile: Tensor) -> tuple[Tensor, Tensor]:
+        """``(B, 7, inputs)`` and ``(B, P)`` -> scores ``(B,)`` and features ``(B, hidden)``."""
+        spread = (week.var(1) + 1e-4).sqrt()
+        flat = torch.cat([week.flatten(1), 2 * week.mean(1), 2 * spread, profile], dim=1)
+        hidden = nn.functional.leaky_relu(self.first(flat), 0.2)
+        batch_sd = (hidden.var(0, unbiased=False) + 1e-6).sqrt().mean().expand(len(week), 1)
+        features = nn.functional.leaky_relu(self.second(torch.cat([hidden, batch_sd], dim=1)), 0.2)
+        return self.score(features).squeeze(1) + (self.person(profile) * features).sum(1), features
+
+
+@dataclass(frozen=True)
+class TimeGAN:
+    """A trained generator of weeks: a ``RhythmGenerator``."""
+
+    sampler: Sampler
+    sizes: TimeGANNetworks
+    margins: RankGauss
+    encoder: ProfileEncoder
+    signals: Signals
+
+    def sample(self, profiles: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
+        """One week for each profile: float32 ``[N, 7, C]``, physical units, within each signal's range.
+
+        Raises:
+            DataError: a profile column is missing.
+        """
+        n = len(profiles)
+        features = torch.from_numpy(self.encoder.encode(profiles))
+        person = torch.from_numpy(rng.standard_normal((n, self.sizes.person_noise), dtype=np.float32))
+        day = torch.from_numpy(rng.standard_normal((n, DAYS, self.sizes.day_noise), dtype=np.float32))
+        with torch.no_grad():
+            scores = self.sampler.recovery(self.sampler.latent(person, day, features), features)
+        weeks = self.margins.to_values(scores.numpy())
+        return np.clip(weeks, [s.low for s in self.signals], [s.high for s in self.signals]).astype(np.float32)
+
+    def to_artifact(self) -> Artifact:
+        tensors = {f"sampler.{name}": value for name, value in self.sampler.state_dict().items()}
+        tensors |= {f"margin.{k}": torch.from_numpy(v) for k, v in enumerate(self.margins.sorted_values)}
+        meta: dict[str, Any] = {
+            "kind": "timegan",
+            "sizes": asdict(self.sizes),
+            "encoder": self.encoder.to_meta(),
+            "signals": [asdict(signal) for signal in self.signals],
+        }
+        return Artifact(tensors, meta)
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact) -> "TimeGAN":
+        """The generator that :meth:`to_artifact` described; it samples the same weeks.
+
+        Raises:
+            ArtifactError: the artifact is of another kind of model.
+        """
+        if artifact.meta.get("kind") != "timegan":
+            raise ArtifactError(
+                f"rhythm model is of kind '{artifact.meta.get('kind')}', expected 'timegan'; train it again with stage=rhythms"
+            )
+        signals = tuple(Signal(**signal) for signal in artifact.meta["signals"])
+        sizes, encoder = TimeGANNetworks(**artifact.meta["sizes"]), ProfileEncoder.from_meta(artifact.meta["encoder"])
+        sampler = Sampler(len(signals), encoder.size, sizes)
+        prefix = "sampler."
+        sampler.load_state_dict(
+            {name[len(prefix) :]: value for name, value in artifact.tensors.items() if name.startswith(prefix)}
+        )
+        margins = RankGauss(tuple(artifact.tensors[f"margin.{k}"].numpy() for k in range(len(signals))))
+        return cls(sampler.eval(), sizes, margins, encoder, signals)
