@@ -13,7 +13,7 @@ Given x and r all of g and the days are jointly Gaussian, so the same model also
 risk (``generators.sources.bayes``). Every number comes from ``conf/data/reference.yaml``, which names its source.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -133,7 +133,7 @@ def day_scale(p: ReferenceParameters, log_r: np.ndarray) -> np.ndarray:
     return np.array(p.day_sd) * np.exp(np.asarray(log_r)[..., None] * np.array(p.irregularity_exponent))
 
 
-def class_bounds(p: ReferenceParameters, scores: tuple[float, float, float]) -> np.ndarray:
+def class_bounds(p: ReferenceParameters, scores: Sequence[float]) -> np.ndarray:
     """Latents ``[3]`` below which the subscale scores stay under ``scores`` (integers), rounding included."""
     a, b, c = np.array(p.dass_log).T
     return (np.log(np.array(scores) - 0.5 + c) - a) / b

@@ -1,0 +1,217 @@
+"""Risk labels of a cohort: from a questionnaire, from clinical rules on week and profile, or from the user's table.
+
+Bands, rules and their sources live in ``conf/labels/``.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from core.cohort import RISK_CLASSES, Cohort, signal_index
+from core.errors import DataError
+from core.protocols import Tracker
+from core.settings import Count, Index, Positive
+from core.signals import DAYS, names
+
+LOW, MEDIUM, HIGH = range(3)
+Pattern = Literal["run_below", "run_above", "sd_above", "mean_below_share", "mean_above_share", "rise", "above_own"]
+
+
+@dataclass(frozen=True)
+class QuestionnaireSettings:
+    """Severity bands of questionnaire columns (``labels=questionnaire``)."""
+
+    kind: Literal["questionnaire"]
+    moderate_from: dict[str, Index]  # profile column -> lowest score of the moderate band; any such score is Medium
+    severe_from: dict[str, Index]  # profile column -> lowest score of the severe band; any such score is High
+
+
+@dataclass(frozen=True)
+class WeekRule:
+    """Points for a pattern in one signal's week."""
+
+    points: Positive
+    signal: str
+    pattern: Pattern
+    threshold: float  # the signal's unit; a share of the cohort for mean_*_share; within-week sd for rise
+    days: Count  # how many days it takes (run_*: consecutive ones); not read by sd_above, mean_*_share and rise
+
+
+@dataclass(frozen=True)
+class ProfileRule:
+    """Points for a profile column's level."""
+
+    points: Positive
+    column: str
+    levels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RulesSettings:
+    """Documented clinical rules whose points add up (``labels=rules``)."""
+
+    kind: Literal["rules"]
+    medium_at: Positive  # points from which risk is Medium
+    high_at: Positive  # points from which risk is High
+    week: dict[str, WeekRule]
+    profile: dict[str, ProfileRule]
+
+
+@dataclass(frozen=True)
+class ColumnSettings:
+    """A column of the user's own table (``labels=column``)."""
+
+    kind: Literal["column"]
+    column: str  # profile column holding 0/1/2 or Low/Medium/High
+
+
+LabelSettings = QuestionnaireSettings | RulesSettings | ColumnSettings
+
+
+def label(
+    cohort: Cohort,
+    settings: LabelSettings,
+    tracker: Tracker,
+    column_values: Sequence[object] | None = None,
+    relative_to: Cohort | None = None,
+) -> np.ndarray:
+    """Risk of every row: int8 ``[N]``, 0/1/2.
+
+    ``column_values`` are the raw labels where they are not a column of the profiles (``labels=column``).
+    ``relative_to`` is the cohort whose distribution sets the relative cut-offs of rules: the training persons, so that
+    held-out and synthetic people are judged by the same cut-offs. Without it, ``cohort`` itself.
+
+    Raises:
+        DataError: a column the labels need is absent, or holds what is no label.
+    """
+    if isinstance(settings, QuestionnaireSettings):
+        return _questionnaire(cohort.profiles, settings)
+    if isinstance(settings, RulesSettings):
+        return _rules(cohort, settings, tracker, relative_to or cohort)
+    return _column(cohort.profiles, settings, column_values)
+
+
+def hidden_columns(settings: LabelSettings) -> tuple[str, ...]:
+    """Profile columns a risk model must not see, because the label is computed from them alone."""
+    if isinstance(settings, QuestionnaireSettings):
+        return tuple(settings.moderate_from)
+    return (settings.column,) if isinstance(settings, ColumnSettings) else ()
+
+
+def _questionnaire(profiles: pd.DataFrame, settings: QuestionnaireSettings) -> np.ndarray:
+    risk = np.zeros(len(profiles), np.int8)
+    for level, bounds in ((MEDIUM, settings.moderate_from), (HIGH, settings.severe_from)):
+        for column, lowest in bounds.items():
+            if column not in profiles:
+                raise DataError(
+                    f"labels: profile column '{column}' is absent (found {', '.join(map(str, profiles))}); "
+                    "add it to the source or choose labels=rules"
+                )
+            if not pd.api.types.is_numeric_dtype(profiles[column]):
+                raise DataError(f"labels: profile column '{column}' holds text, expected scores; correct the table")
+            risk[profiles[column].to_numpy() >= lowest] = level
+    return risk
+
+
+def _column(profiles: pd.DataFrame, settings: ColumnSettings, given: Sequence[object] | None) -> np.ndarray:
+    if given is None and settings.column not in profiles:
+        raise DataError(
+            f"labels: profile column '{settings.column}' is absent (found {', '.join(map(str, profiles))}); set labels.column"
+        )
+    codes = {name.lower(): code for code, name in enumerate(RISK_CLASSES)}
+    codes |= {text: code for code in range(3) for text in (str(code), f"{code}.0")}
+    values = list(profiles[settings.column] if given is None else given)
+    if len(values) != len(profiles):
+        raise DataError(f"labels: {len(values)} labels for {len(profiles)} rows; give one label a row")
+    risk = np.array([codes.get(str(value).strip().lower(), -1) for value in values], np.int8)
+    if (risk < 0).any():
+        row = int(np.argmax(risk < 0))
+        raise DataError(
+            f"labels: column '{settings.column}' holds {values[row]!r} at row {row} ({int((risk < 0).sum())} such rows), "
+            f"expected 0/1/2 or {'/'.join(RISK_CLASSES)}; correct the table"
+        )
+    return risk
+
+
+def _rules(cohort: Cohort, settings: RulesSettings, tracker: Tracker, base: Cohort) -> np.ndarray:
+    points = np.zeros(len(cohort))
+    for fired, rule in fired_rules(cohort, settings, tracker, base).values():
+        points += fired * rule.points
+    risk = np.where(points >= settings.high_at, HIGH, np.where(points >= settings.medium_at, MEDIUM, LOW))
+    return risk.astype(np.int8)
+
+
+def fired_rules(
+    cohort: Cohort, settings: RulesSettings, tracker: Tracker, base: Cohort
+) -> dict[str, tuple[np.ndarray, WeekRule | ProfileRule]]:
+    """For every applicable rule, in which rows (bool ``[N]``) it fired. What is not applicable is noted.
+
+    Raises:
+        DataError: no rule applies to this cohort.
+    """
+    fired: dict[str, tuple[np.ndarray, WeekRule | ProfileRule]] = {}
+    for name, rule in settings.week.items():
+        k = signal_index(cohort, rule.signal)
+        if k is None:
+            tracker.note(f"labels: rule '{name}' is not applicable, no signal '{rule.signal}'")
+            continue
+        fired[name] = (_PATTERNS[rule.pattern](cohort, base, k, rule), rule)
+    for name, profile_rule in settings.profile.items():
+        if profile_rule.column not in cohort.profiles:
+            tracker.note(f"labels: rule '{name}' is not applicable, no profile column '{profile_rule.column}'")
+            continue
+        values = cohort.profiles[profile_rule.column].astype(str)
+        fired[name] = (values.isin(profile_rule.levels).to_numpy(), profile_rule)
+    if not any(name in fired for name in settings.week):
+        raise DataError(
+            f"labels: no rule fits the signals {', '.join(names(cohort.signals))}; write rules for them or choose other labels="
+        )
+    return fired
+
+
+# Patterns: bool [N] from the week [N, 7] of signal k.
+
+
+def _run(flags: np.ndarray, days: int) -> np.ndarray:
+    """Whether at least ``days`` consecutive days are flagged."""
+    if days > flags.shape[1]:
+        return np.zeros(len(flags), bool)
+    together: np.ndarray = np.lib.stride_tricks.sliding_window_view(flags, days, axis=1).all(axis=2)
+    return np.asarray(together.any(axis=1))
+
+
+def _rise(cohort: Cohort, base: Cohort, k: int, rule: WeekRule) -> np.ndarray:
+    """The least-squares line climbs from Monday to Sunday by at least ``threshold`` typical within-week sd."""
+    day = np.arange(DAYS) - (DAYS - 1) / 2
+    climb = (cohort.rhythms[:, :, k].astype(float) @ day) / (day @ day) * (DAYS - 1)
+    return climb >= rule.threshold * np.sqrt(base.rhythms[:, :, k].astype(float).var(axis=1).mean())
+
+
+def _above_own(cohort: Cohort, base: Cohort, k: int, rule: WeekRule) -> np.ndarray:
+    """At least ``days`` days lie ``threshold`` above the median of all days known of that person."""
+    week = pd.DataFrame(cohort.rhythms[:, :, k].astype(float))
+    long = week.assign(person=cohort.person).melt(id_vars="person")
+    own = long.groupby("person")["value"].median().loc[cohort.person].to_numpy()
+    return ((week.to_numpy() - own[:, None]) >= rule.threshold).sum(axis=1) >= rule.days
+
+
+def _share(base: Cohort, k: int, share: float) -> float:
+    return float(np.quantile(base.rhythms[:, :, k].mean(axis=1), share))
+
+
+_PATTERNS: dict[str, Callable[[Cohort, Cohort, int, WeekRule], np.ndarray]] = {
+    "run_below": lambda cohort, base, k, rule: _run(cohort.rhythms[:, :, k] < rule.threshold, rule.days),
+    "run_above": lambda cohort, base, k, rule: _run(cohort.rhythms[:, :, k] > rule.threshold, rule.days),
+    "sd_above": lambda cohort, base, k, rule: cohort.rhythms[:, :, k].std(axis=1, ddof=1) > rule.threshold,
+    "mean_below_share": lambda cohort, base, k, rule: (
+        cohort.rhythms[:, :, k].mean(axis=1) < _share(base, k, rule.threshold)
+    ),
+    "mean_above_share": lambda cohort, base, k, rule: (
+        cohort.rhythms[:, :, k].mean(axis=1) > _share(base, k, rule.threshold)
+    ),
+    "rise": _rise,
+    "above_own": _above_own,
+}
