@@ -1,0 +1,114 @@
+"""What the terminal shows: one line a stage, tables of what was found, small sparklines."""
+
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.config import Config
+from pipeline.store import RunStore
+
+SPARKS = "▁▂▃▄▅▆▇█"
+
+# The one or two numbers of each stage worth a glance: (path into its metrics, label, path to its reference, label).
+HEADLINES: dict[str, list[tuple[str, str, str | None, str]]] = {
+    "source": [("persons", "persons", None, ""), ("holdout_persons", "held out", None, "")],
+    "profiles": [("column_shapes", "shapes", "ceiling.column_shapes", "ceiling"),
+                 ("c2st_auc", "C2ST", "ceiling.c2st_auc", "ceiling")],
+    "rhythms": [("distribution_score", "distribution", "ceiling.distribution_score", "ceiling"),
+                ("c2st_auc", "C2ST", "hierarchical_baseline.c2st_auc", "baseline")],
+    "cohort": [("tstr_auc", "TSTR", "trtr_auc", "TRTR"), ("membership_auc", "membership AUC", None, "")],
+    "risk": [("auc_high", "AUC high", "bayes_ceiling.auc_high", "ceiling"), ("ece", "ECE", None, "")],
+    "trials": [("courses", "courses", None, ""), ("person_weeks", "person-weeks", None, "")],
+    "twin": [("crps_ratio", "CRPS ratio", None, ""), ("effect_error", "effect error (sd)", None, "")],
+    "policy": [("steps", "steps", None, ""), ("steps_per_second", "steps/s", None, "")],
+    "evaluate": [("policies.ppo.return", "PPO return", "policies.stepped_care.return", "stepped care"),
+                 ("normalised_score", "normalised score", None, "")],
+}  # fmt: skip
+
+
+def lookup(metrics: dict[str, Any], path: str | None) -> Any:
+    """The value at a dotted path, or None."""
+    value: Any = metrics
+    for part in (path or "").split("."):
+        if not isinstance(value, dict):
+            return None
+        value = value.get(part)
+    return value
+
+
+def number(value: Any) -> str:
+    """A number as a person writes it: counts whole, shares with three digits."""
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return "n/a"
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
+
+
+def headline(stage: str, metrics: dict[str, Any]) -> str:
+    parts = []
+    for path, label, reference, reference_label in HEADLINES.get(stage, []):
+        value, beside = lookup(metrics, path), lookup(metrics, reference)
+        if value is not None:
+            parts.append(f"{label} {number(value)}" + ("" if beside is None else f" ({reference_label} {number(beside)})"))
+    return ", ".join(parts)
+
+
+def banner(console: Console, config: Config) -> None:
+    console.print(
+        f"[bold]Manō[/] run [bold]{config.run}[/]: preset {config.preset}, data {config.data.kind}, "
+        f"labels {config.labels.kind}, seed {config.seed}. Research simulator, not medical advice."
+    )
+
+
+def stage_line(console: Console, stage: str, ran: bool, seconds: float, metrics: dict[str, Any]) -> None:
+    mark, took = ("[green]✓[/]", f"{seconds:6.1f} s") if ran else ("[dim]=[/]", "skipped ")
+    console.print(f"{mark} {stage:<9} {took}  {headline(stage, metrics)}")
+
+
+def finish(console: Console, store: RunStore, seconds: float) -> None:
+    console.print(f"done in {seconds:.1f} s; numbers in {store.root}/summary.json, report in {store.root}/report/report.html")
+
+
+def sparkline(values: np.ndarray, low: float, high: float) -> str:
+    """One block per value between ``low`` and ``high``; a missing one is a dot."""
+    share = np.clip((np.asarray(values, float) - low) / max(high - low, 1e-9), 0, 1)
+    return "".join("·" if np.isnan(s) else SPARKS[min(int(s * len(SPARKS)), len(SPARKS) - 1)] for s in share)
+
+
+def policy_table(evaluate: dict[str, Any]) -> Table:
+    """The policies of a run beside each other, best first."""
+    table = Table(title="Policies in Trial, the ground truth, on held-out persons (12 weeks)", title_justify="left")
+    table.add_column("policy")
+    for column in ("return [95 % CI]", "remission", "weeks to it", "dose-weeks", "adverse events"):
+        table.add_column(column, justify="right")
+    rows = sorted(evaluate["policies"].items(), key=lambda item: -item[1]["return"])
+    for name, row in rows:
+        style = "bold green" if name == "ppo" else None
+        low, high = row["return_ci"]
+        table.add_row(
+            display_name(name, evaluate),
+            f"{row['return']:.2f} [{low:.2f}, {high:.2f}]".replace("[", "\\["),
+            f"{row['remission']:.1%}",
+            "n/a" if row["weeks_to_remission"] is None else f"{row['weeks_to_remission']:.1f}",
+            f"{row['dose_weeks']:.2f}",
+            f"{row['adverse_events']:.2f}",
+            style=style,
+        )
+    return table
+
+
+def display_name(policy: str, evaluate: dict[str, Any]) -> str:
+    """A policy's name as a person reads it."""
+    known = {
+        "ppo": "PPO (type and intensity)",
+        "ppo_trial": "PPO trained in Trial",
+        "privileged": "privileged (sees the true response)",
+        "no_treatment": "no treatment",
+        "best_constant": f"best constant ({evaluate.get('best_constant', '')})",
+        "stepped_care": "stepped care",
+        "greedy": "one-step greedy in the Twin",
+    }
+    return known.get(policy, policy.replace("_", " "))

@@ -1,0 +1,81 @@
+"""The learned parts of a run, read back and put together: patients, risk model, Trial, Twin, agent."""
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from core.cohort import Cohort
+from core.errors import DataError
+from core.patients import Patients, from_cohort
+from core.protocols import Dynamics, RiskModel
+from envs.rewards import EnvSettings, eligible
+from envs.trial import Trial, TrialSettings
+from intervention.policy import DualHeadAgent
+from intervention.twin import Twin, TwinDynamics
+from pipeline.store import RunStore
+from predictor.dual_lstm import DualLSTMRisk
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class World:
+    """Patients, how they change, and who judges them: what a simulation needs."""
+
+    patients: Patients
+    dynamics: Dynamics
+    risk_model: RiskModel
+    settings: EnvSettings
+
+
+def load_risk(store: RunStore) -> DualLSTMRisk:
+    return DualLSTMRisk.from_artifact(store.artifact("risk", "risk")).eval()
+
+
+def load_twin(store: RunStore) -> Twin:
+    return Twin.from_artifact(store.artifact("twin", "twin"))
+
+
+def load_agent(store: RunStore, seed: int | None = None) -> DualHeadAgent:
+    """The agent of one policy seed; None takes the first."""
+    index = store.read_json("policy", "policy.json")
+    return DualHeadAgent.from_artifact(store.artifact("policy", f"agent_{index['seeds'][0] if seed is None else seed}"))
+
+
+def patients_in_care(cohort: Cohort, risk: DualLSTMRisk, settings: EnvSettings, what: str) -> Patients:
+    """The persons of a cohort whose risk is high enough to be treated; ids are rows of the cohort.
+
+    Raises:
+        DataError: there is none.
+    """
+    patients = from_cohort(cohort, risk.encoder, risk.scaler)
+    rows = eligible(patients, risk, settings.min_risk)
+    if not len(rows):
+        raise DataError(
+            f"{what}: none of {len(cohort)} persons has a risk score of env.min_risk={settings.min_risk:g} or more; lower it"
+        )
+    return patients.select(np.asarray(rows))
+
+
+def synthetic_patients(store: RunStore, settings: EnvSettings) -> Patients:
+    return patients_in_care(store.cohort("cohort"), load_risk(store), settings, "synthetic cohort")
+
+
+def holdout_patients(store: RunStore, settings: EnvSettings) -> Patients:
+    return patients_in_care(store.cohort("source", "holdout_"), load_risk(store), settings, "held-out persons")
+
+
+def section(store: RunStore, stage: str, name: str, kind: type[S]) -> S:
+    """A configuration section as a finished stage used it."""
+    value: Any = store.manifest(stage)["config"][name]
+    return TypeAdapter(kind).validate_python(value)
+
+
+def trial_world(patients: Patients, risk: RiskModel, trial: TrialSettings, env: EnvSettings, seed: int) -> World:
+    return World(patients, Trial(patients, trial, seed), risk, env)
+
+
+def twin_world(patients: Patients, risk: RiskModel, twin: Twin, env: EnvSettings) -> World:
+    return World(patients, TwinDynamics(twin, patients), risk, env)

@@ -1,0 +1,101 @@
+"""Runs stages: skips what is already there, reruns what has changed, and leaves a manifest of each."""
+
+import json
+import platform
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from core.errors import MissingStageError
+from pipeline.config import Config, plain
+from pipeline.store import MANIFEST, METRICS, SCHEMA, RunStore, sha256, write_json
+from pipeline.tracker import RunTracker
+
+LIBRARIES = ("mano-twin", "torch", "numpy", "pandas", "gymnasium", "stable-baselines3", "ctgan", "sdmetrics")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage may use: the configuration, the earlier stages, its own folder and a tracker."""
+
+    config: Config
+    store: RunStore
+    out: Path
+    tracker: RunTracker
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the pipeline.
+
+    Attributes:
+        needs: the stages whose files it reads.
+        reads: the configuration sections it depends on; a change in one of them reruns it.
+        run: does the work, writes its files to ``context.out`` and returns its metrics.
+        files: the user's own input files it reads, if any.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    reads: tuple[str, ...]
+    run: Callable[[Context], dict[str, Any]]
+    files: Callable[[Config], list[Path]] = lambda config: []
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+
+
+def peak_memory_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def fingerprint(stage: Stage, config: Config, store: RunStore) -> dict[str, Any]:
+    """Everything a stage's result follows from. JSON-able, so that it compares with the stored one."""
+    for need in stage.needs:
+        if not store.has(need):
+            raise MissingStageError(
+                f"stage '{stage.name}' needs '{need}', which run '{store.root.name}' does not have; make it with "
+                f"`python run_pipeline.py run={store.root.name} stage={need}`"
+            )
+    sections = {name: plain(getattr(config, name)) for name in stage.reads}
+    inputs = {need: store.digest(need) for need in stage.needs}
+    inputs |= {path.name: sha256(path) for path in stage.files(config) if path.is_file()}
+    value = {"stage": stage.name, "schema": SCHEMA, "seed": config.seed, "config": sections, "inputs": inputs}
+    return json.loads(json.dumps(value))
+
+
+def matches(stage: Stage, wanted: dict[str, Any], store: RunStore) -> bool:
+    """Whether the stored result is the wanted one, whole."""
+    if not store.has(stage.name):
+        return False
+    manifest = store.manifest(stage.name)
+    return all(manifest.get(key) == value for key, value in wanted.items()) and store.intact(stage.name)
+
+
+def run_stage(stage: Stage, config: Config, store: RunStore, console: Console, force: bool = False) -> bool:
+    """Run one stage unless its result is there; returns whether it ran."""
+    wanted = fingerprint(stage, config, store)
+    if not force and matches(stage, wanted, store):
+        return False
+    started = time.time()
+    with store.writing(stage.name) as out:
+        tracker = RunTracker(out, console)
+        try:
+            metrics = stage.run(Context(config, store, out, tracker))
+        finally:
+            tracker.close()
+        metrics |= {"stage_seconds": round(time.time() - started, 2), "notes": tracker.notes}
+        write_json(out / METRICS, metrics)
+        files = sorted(p for p in out.rglob("*") if p.is_file() and not p.name.startswith("events.out.tfevents"))
+        outputs = {str(path.relative_to(out)): sha256(path) for path in files}
+        facts = {"versions": versions(), "threads": torch.get_num_threads(), "peak_memory_mb": round(peak_memory_mb())}
+        write_json(out / MANIFEST, wanted | {"outputs": outputs} | facts)
+    return True

@@ -1,0 +1,42 @@
+"""The stage that predicts: trained on the synthetic cohort, judged on held-out persons."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from core.cohort import Cohort
+from core.random import numpy_generator
+from generators.labels import QuestionnaireSettings, RulesSettings, hidden_columns
+from generators.sources.bayes import bayes_posterior
+from generators.sources.reference import ReferenceParameters
+from pipeline.config import Config
+from pipeline.runner import Context, Stage
+from pipeline.store import save_artifact
+from predictor.evaluation import evaluate_risk
+from predictor.training import train_risk
+
+
+def risk(context: Context) -> dict[str, Any]:
+    config, store = context.config, context.store
+    synthetic, holdout = store.cohort("cohort"), store.cohort("source", "holdout_")
+    started = time.perf_counter()
+    model = train_risk(synthetic, config.risk, hidden_columns(config.labels), config.seed, context.tracker)
+    seconds = time.perf_counter() - started
+    save_artifact(context.out, "risk", model.to_artifact())
+    metrics = evaluate_risk(model, synthetic, holdout, config.risk, knowable(config, holdout), config.seed)
+    return {**metrics, "seconds": round(seconds, 2)}
+
+
+def knowable(config: Config, holdout: Cohort) -> np.ndarray | None:
+    """The class probabilities that one who knows the source would give: the Bayes ceiling, where there is one."""
+    assert holdout.risk is not None
+    if isinstance(config.labels, RulesSettings):
+        return np.eye(3)[holdout.risk]  # the rules read what the model reads: all of it is knowable
+    if isinstance(config.data, ReferenceParameters) and isinstance(config.labels, QuestionnaireSettings):
+        rng = numpy_generator(config.seed, "risk", "bayes")
+        return bayes_posterior(config.data, config.labels, holdout.profiles, holdout.rhythms, rng)
+    return None
+
+
+STAGES = (Stage("risk", ("source", "cohort"), ("risk", "labels", "data"), risk),)

@@ -1,0 +1,128 @@
+"""The stages that treat: PPO learns in the Twin, every policy is judged in Trial on held-out persons."""
+
+import io
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from core.patients import Patients
+from core.protocols import Tracker
+from core.random import numpy_generator
+from envs.sb3 import PatientVecEnv
+from envs.simulation import Simulation
+from intervention.baselines import Greedy, Learned, Policy, standard_policies
+from intervention.evaluation import (
+    best_constant,
+    by_subgroup,
+    exploitation_gap,
+    explain_policy,
+    normalised_score,
+    observations_under,
+    probability_of_improvement,
+    run_policies,
+    summarise,
+)
+from intervention.policy import DualHeadAgent
+from intervention.training import PrivilegedVecEnv, TrainedPolicy, train_policy
+from intervention.twin import TwinDynamics
+from pipeline.config import Config
+from pipeline.parts import World, holdout_patients, load_agent, load_risk, load_twin, synthetic_patients
+from pipeline.parts import trial_world, twin_world
+from pipeline.runner import Context, Stage
+from pipeline.store import RunStore, save_artifact, write_json
+
+POLICY_SEED_STEP = 1_000_003  # keeps the environments of two policy seeds apart: they are seeded seed, seed + 1, ...
+
+
+def policy(context: Context) -> dict[str, Any]:
+    """Train one agent per policy seed, and the privileged reference."""
+    config, store = context.config, context.store
+    seeds = [config.seed + index for index in range(config.policy.seeds)]
+    patients = synthetic_patients(store, config.env)
+    trained = []
+    for seed in seeds:
+        result = train_in(config, store, patients, config.policy.world, seed, context, privileged=False)
+        save_artifact(context.out, f"agent_{seed}", result.agent.to_artifact())
+        trained.append(result)
+    metrics: dict[str, Any] = {
+        "world": config.policy.world,
+        "steps": trained[0].steps,
+        "seconds": round(float(np.mean([result.seconds for result in trained])), 2),
+        "steps_per_second": round(float(np.mean([result.steps_per_second for result in trained]))),
+        "returns": {str(seed): list(result.returns) for seed, result in zip(seeds, trained, strict=True)},
+    }
+    if config.policy.privileged:
+        reference = train_in(config, store, patients, "trial", seeds[0], context, privileged=True)
+        save_artifact(context.out, "privileged", reference.agent.to_artifact())
+        metrics["privileged_seconds"] = round(reference.seconds, 2)
+    write_json(context.out / "policy.json", {"seeds": seeds, "privileged": config.policy.privileged})
+    return metrics
+
+
+def train_in(
+    config: Config,
+    store: RunStore,
+    patients: Patients,
+    where: Literal["twin", "trial"],
+    seed: int,
+    context: Context,
+    privileged: bool,
+) -> TrainedPolicy:
+    """PPO in the Twin or in Trial, from this policy seed."""
+    world = worlds(config, store, patients)[where]
+    env = PatientVecEnv(
+        world.patients, world.dynamics, world.risk_model, world.settings, config.policy.environments,
+        seed * POLICY_SEED_STEP,
+    )  # fmt: skip
+    venv = PrivilegedVecEnv(env) if privileged else env
+    names = env.simulation.layout.names + (PrivilegedVecEnv.names if privileged else ())
+    folder = context.out / ("privileged" if privileged else f"ppo_{seed}")
+    return train_policy(venv, config.policy, seed, context.tracker, names, tensorboard_dir=folder)
+
+
+def worlds(config: Config, store: RunStore, patients: Patients) -> dict[str, World]:
+    risk = load_risk(store)
+    return {
+        "trial": trial_world(patients, risk, config.trial, config.env, config.seed),
+        "twin": twin_world(patients, risk, load_twin(store), config.env),
+    }
+
+
+def evaluate(context: Context) -> dict[str, Any]:
+    """Every policy on the same held-out patients with the same luck, in Trial; the agents in the Twin too."""
+    config, store, settings = context.config, context.store, context.config.evaluate
+    patients = holdout_patients(store, config.env)
+    rows = torch.arange(min(len(patients), settings.patients))
+    world = worlds(config, store, patients)
+    seeds = [config.seed * POLICY_SEED_STEP + 1 + index * len(patients) for index in range(settings.seeds)]
+    agents = read_agents(store)
+
+    def simulation(where: str) -> Any:
+        w = world[where]
+        return lambda seed: Simulation(w.patients, w.dynamics, w.risk_model, w.settings, len(rows), seed)
+
+    fixed = standard_policies(settings.constant_intensities, settings.stepped_care)
+    greedy = Greedy(TwinDynamics(load_twin(store), patients), load_risk(store), settings.greedy_intensities, 0.0)
+    episodes = run_policies({**fixed, "greedy": greedy, **agents}, simulation("trial"), rows, seeds, context.tracker)
+    in_twin = run_policies({"ppo": agents["ppo"]}, simulation("twin"), rows, seeds, context.tracker)
+    episodes.to_parquet(context.out / "episodes.parquet", index=False)
+    return scores(config, episodes, in_twin) | explanation(config, world["trial"], agents["ppo"], rows, context)
+
+
+def read_agents(store: RunStore) -> dict[str, Policy]:
+    """``ppo`` (the first policy seed), ``ppo_<seed>`` of the others, ``privileged`` where it was trained."""
+    index = store.read_json("policy", "policy.json")
+    agents: dict[str, Policy] = {"ppo": Learned(load_agent(store), privileged=False)}
+    agents |= {f"ppo_{seed}": Learned(load_agent(store, seed), privileged=False) for seed in index["seeds"][1:]}
+    if index["privileged"]:
+        reference = DualHeadAgent.from_artifact(store.artifact("policy", "privileged"))
+        agents["privileged"] = Learned(reference, privileged=True)
+    return agents
+
+
+STAGES = (
+    Stage("policy", ("cohort", "risk", "twin"), ("policy", "trial", "env"), policy),
+    Stage("evaluate", ("source", "risk", "twin", "policy"), ("evaluate", "trial", "env"), evaluate),
+)

@@ -1,0 +1,238 @@
+"""A run's folder: the only place that reads and writes it.
+
+A stage is written to ``STAGE.partial`` and takes its name by a rename, so a reader sees the whole of the old result or
+the whole of the new one. Every stage carries a ``manifest.json`` with the SHA-256 of what it read and wrote; every file
+is checked against it before it is parsed.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from core.artifact import Artifact
+from core.cohort import Cohort
+from core.errors import ArtifactError, ManoError, MissingStageError
+from core.signals import Signal
+
+SCHEMA = 1
+MANIFEST, METRICS = "manifest.json", "metrics.json"
+PARTIAL, PREVIOUS = ".partial", ".previous"
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + PARTIAL)
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_bytes(path, (json.dumps(value, indent=2, default=_plain, allow_nan=True) + "\n").encode())
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars and arrays as JSON numbers and lists."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def save_artifact(folder: Path, name: str, artifact: Artifact) -> None:
+    """``name.safetensors`` and ``name.json``."""
+    tensors = {key: value.detach().cpu().contiguous() for key, value in artifact.tensors.items()}
+    write_bytes(folder / f"{name}.safetensors", save_tensors(tensors))
+    write_json(folder / f"{name}.json", artifact.meta)
+
+
+def save_cohort(folder: Path, cohort: Cohort, prefix: str = "") -> None:
+    """``profiles.parquet`` and ``rhythms.npz`` (rhythms, mask, risk, person), with ``signals.json`` beside them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cohort.profiles.to_parquet(folder / f"{prefix}profiles.parquet", index=False)
+    risk = np.full(len(cohort), -1, np.int8) if cohort.risk is None else cohort.risk
+    with (folder / f"{prefix}rhythms.npz").open("wb") as file:
+        np.savez(file, rhythms=cohort.rhythms, mask=cohort.mask, risk=risk, person=cohort.person)
+    write_json(folder / "signals.json", [vars(signal) for signal in cohort.signals])
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """The folder ``runs/<run>`` of one run."""
+
+    root: Path
+
+    def folder(self, stage: str) -> Path:
+        return self.root / stage
+
+    def has(self, stage: str) -> bool:
+        return (self.folder(stage) / MANIFEST).is_file()
+
+    def manifest(self, stage: str) -> dict[str, Any]:
+        """The manifest of a finished stage.
+
+        Raises:
+            MissingStageError: the stage has not been run.
+            ArtifactError: the manifest does not parse or is of another schema.
+        """
+        path = self.folder(stage) / MANIFEST
+        if not path.is_file():
+            raise MissingStageError(
+                f"{self.root}: stage '{stage}' has not been run; make it with "
+                f"`python run_pipeline.py run={self.root.name} stage={stage}`"
+            )
+        try:
+            manifest = json.loads(path.read_bytes())
+        except ValueError as error:
+            raise ArtifactError(f"{path}: not valid JSON ({error}); rerun with stage={stage} force=true") from error
+        if manifest.get("schema") != SCHEMA:
+            raise ArtifactError(
+                f"{path}: written by schema {manifest.get('schema')}, this version reads {SCHEMA}; "
+                f"rerun with stage={stage} force=true"
+            )
+        return manifest
+
+    def read(self, stage: str, name: str) -> bytes:
+        """A file of a finished stage, checked against its manifest.
+
+        Raises:
+            ArtifactError: the file is missing or is not what the stage wrote.
+        """
+        expected = self.manifest(stage)["outputs"].get(name)
+        path = self.folder(stage) / name
+        remedy = f"rerun with `python run_pipeline.py run={self.root.name} stage={stage} force=true`"
+        if expected is None:
+            raise ArtifactError(f"{path}: the manifest of stage '{stage}' does not list it; {remedy}")
+        if not path.is_file():
+            raise ArtifactError(f"{path}: missing; {remedy}")
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != expected:
+            raise ArtifactError(f"{path}: its SHA-256 is not the one in {MANIFEST} (altered or truncated); {remedy}")
+        return data
+
+    def read_json(self, stage: str, name: str) -> Any:
+        return json.loads(self.read(stage, name))
+
+    def metrics(self, stage: str) -> dict[str, Any]:
+        return self.read_json(stage, METRICS)
+
+    def artifact(self, stage: str, name: str) -> Artifact:
+        try:
+            tensors = load_tensors(self.read(stage, f"{name}.safetensors"))
+        except SafetensorError as error:
+            raise ArtifactError(f"{self.folder(stage) / name}.safetensors: {error}; rerun the stage") from error
+        return Artifact(tensors, self.read_json(stage, f"{name}.json"))
+
+    def arrays(self, stage: str, name: str) -> dict[str, np.ndarray]:
+        """The arrays of an npz file (never a pickle)."""
+        import io
+
+        with np.load(io.BytesIO(self.read(stage, name)), allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+
+    def frame(self, stage: str, name: str) -> pd.DataFrame:
+        import io
+
+        return pd.read_parquet(io.BytesIO(self.read(stage, name)))
+
+    def cohort(self, stage: str, prefix: str = "") -> Cohort:
+        arrays = self.arrays(stage, f"{prefix}rhythms.npz")
+        signals = tuple(Signal(**signal) for signal in self.read_json(stage, "signals.json"))
+        risk = None if (arrays["risk"] < 0).any() else arrays["risk"]
+        return Cohort(
+            self.frame(stage, f"{prefix}profiles.parquet"),
+            arrays["rhythms"],
+            arrays["mask"],
+            arrays["person"],
+            signals,
+            risk,
+        )
+
+    def digest(self, stage: str) -> str:
+        """One SHA-256 for everything a finished stage made that others read."""
+        outputs = {name: digest for name, digest in self.manifest(stage)["outputs"].items() if name != METRICS}
+        return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
+
+    def intact(self, stage: str) -> bool:
+        """Whether every file of the stage is what its manifest says."""
+        folder = self.folder(stage)
+        outputs = self.manifest(stage)["outputs"]
+        return all((folder / name).is_file() and sha256(folder / name) == digest for name, digest in outputs.items())
+
+    @contextmanager
+    def writing(self, stage: str) -> Iterator[Path]:
+        """A fresh folder that takes the stage's place when the block ends well, and is removed when it does not."""
+        final = self.folder(stage)
+        partial, previous = final.with_name(stage + PARTIAL), final.with_name(stage + PREVIOUS)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        shutil.rmtree(previous, ignore_errors=True)
+        if final.exists():
+            final.rename(previous)
+        partial.rename(final)
+        shutil.rmtree(previous, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Put right what an interrupted process left: restore a result caught mid-rename, remove partial ones."""
+        if not self.root.is_dir():
+            return
+        for previous in self.root.glob("*" + PREVIOUS):
+            final = previous.with_name(previous.name.removesuffix(PREVIOUS))
+            if final.exists():
+                shutil.rmtree(previous)
+            else:
+                previous.rename(final)
+        for partial in self.root.rglob("*" + PARTIAL):
+            shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process.
+
+        Raises:
+            ManoError: another living process holds it.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        path = self.root / ".lock"
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            owner = path.read_text().strip()
+            if owner.isdigit() and Path(f"/proc/{owner}").exists() and int(owner) != os.getpid():
+                raise ManoError(
+                    f"{self.root}: in use by process {owner}; wait for it, or choose another run= name"
+                ) from None
+            path.unlink(missing_ok=True)
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(str(os.getpid()))
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)

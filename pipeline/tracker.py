@@ -1,0 +1,68 @@
+"""The tracker of a run: scalars to TensorBoard, progress bars and notes to the terminal."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import ProgressColumn, Task
+from rich.text import Text
+from torch.utils.tensorboard import SummaryWriter
+
+T = TypeVar("T")
+
+
+class RateColumn(ProgressColumn):
+    """Steps a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:,.0f}/s" if task.speed > 10 else f"{task.speed:.1f}/s")
+
+
+class RunTracker:
+    """Implements ``core.protocols.Tracker`` for one stage; ``folder`` receives the TensorBoard events."""
+
+    def __init__(self, folder: Path, console: Console) -> None:
+        self.folder = folder
+        self.console = console
+        self.notes: list[str] = []
+        self._writer: SummaryWriter | None = None
+
+    @property
+    def writer(self) -> SummaryWriter:
+        # Made at the first scalar: a stage that trains nothing leaves no event file.
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self.folder))
+        return self._writer
+
+    def scalar(self, tag: str, value: float, step: int) -> None:
+        self.writer.add_scalar(tag, value, step)
+
+    def figure(self, tag: str, figure: Figure, step: int = 0) -> None:
+        self.writer.add_figure(tag, figure, step)
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+        self.console.print(f"  [yellow]note[/] {message}", highlight=False)
+
+    def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+        if total is None and hasattr(items, "__len__"):
+            total = len(items)  # type: ignore[arg-type]
+        columns = (
+            TextColumn("  {task.description:<28}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            RateColumn(),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+        )
+        # Where the output is no terminal a bar would be noise in the log: nothing is drawn.
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+            yield from progress.track(items, total=total, description=description)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
