@@ -1,0 +1,64 @@
+"""The last stage: one summary of every number, and one page that shows them."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, select_autoescape
+
+from pipeline import figures
+from pipeline.console import display_name, number
+from pipeline.runner import Context, Stage, peak_memory_mb, versions
+from pipeline.store import write_bytes, write_json
+
+SUMMARISED = ("profiles", "rhythms", "cohort", "risk", "twin", "policy", "evaluate")
+# Long tables stay in each stage's metrics.json; the summary holds the headline numbers.
+DETAILS = ("notes", "stage_seconds", "intervals", "reliability", "signal_response", "returns", "constants", "tree")
+TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+
+
+def report(context: Context) -> dict[str, Any]:
+    store, config = context.store, context.config
+    metrics = {stage: store.metrics(stage) for stage in ("source", "trials", *SUMMARISED)}
+    seconds = {stage: metrics[stage]["stage_seconds"] for stage in metrics}
+    summary = {
+        stage: {key: value for key, value in metrics[stage].items() if key not in DETAILS} for stage in SUMMARISED
+    }
+    memory = max(peak_memory_mb(), *(store.manifest(stage)["peak_memory_mb"] for stage in metrics))
+    summary["run"] = {
+        "preset": config.preset,
+        "data": config.data.kind,
+        "labels": config.labels.kind,
+        "seed": config.seed,
+        "seconds": round(sum(seconds.values()), 1),
+        "stage_seconds": seconds,
+        "peak_memory_mb": round(memory),
+        "versions": versions(),
+    }
+    holdout, synthetic = store.cohort("source", "holdout_"), store.cohort("cohort")
+    evaluate = metrics["evaluate"]
+    page = render(
+        summary=summary,
+        source=metrics["source"],
+        tree=evaluate["tree"],
+        weeks=figures.data_uri(figures.weeks_figure(holdout, synthetic)),
+        policies=figures.data_uri(figures.policies_figure(evaluate)),
+        reliability=figures.data_uri(figures.reliability_figure(metrics["risk"])),
+    )
+    write_bytes(context.out / "report.html", page.encode())
+    write_bytes(context.out / "overview.png", figures.png(figures.overview_figure(holdout, synthetic, evaluate)))
+    write_json(context.out / "summary.json", summary)
+    # Beside the stages as well, where people look for it.
+    write_json(store.root / "summary.json", summary)
+    return {"page_bytes": len(page)}
+
+
+def render(**values: Any) -> str:
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=select_autoescape())
+    environment.filters["number"] = number
+    environment.globals["display_name"] = display_name
+    return environment.get_template("report.html").render(**values)
+
+
+STAGES = (
+    Stage("report", ("source", "profiles", "rhythms", "cohort", "risk", "trials", "twin", "policy", "evaluate"), (), report),
+)
