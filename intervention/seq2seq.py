@@ -1,0 +1,244 @@
+"""The Twin's network: an attention Seq2Seq that reads a course of treatment and writes the coming week.
+
+An encoder LSTM reads every day so far, its state carried from week to week, and leaves one memory vector a day. For
+an action it answers three questions from that history: the expected level of the coming week, the chance of an
+adverse event, and the seven days, which a decoder LSTM writes one after the other, attending over all remembered days:
+
+    level    = base + linear(base, last week) + mlp(history, attended days, action)
+    day d    = level + correction_d + phi * (day d-1 - level) + sd_d * L eps_d,   clipped to the signal's range
+    phi, L   = day-to-day carry-over and same-day correlation of the signals
+
+The queries of all seven days are asked at once (one product with the memory), which is what makes a week cheap.
+Days are in the scaler's z-scores throughout. Attention after Bahdanau et al. 2015 (arXiv 1409.0473), scaled dot
+product after Vaswani et al. 2017 (arXiv 1706.03762).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.settings import Count, Positive
+from core.signals import DAYS
+from core.treatments import CONTROL, TREATMENTS
+
+ACTION = 2 * (len(TREATMENTS) - 1)  # one-hot of the four active treatments, and the same times intensity
+
+
+@dataclass(frozen=True)
+class TwinShape:
+    """How large the network is."""
+
+    encoder: Count  # width of the encoder LSTM
+    decoder: Count  # width of the decoder LSTM
+    memory: Count  # width of what is remembered of a day
+    person: Count  # width of the profile and baseline week's code
+    head: Count  # hidden width of the level head
+    min_sd: Positive  # smallest day-to-day sd, in z
+
+
+def action_features(treatment: Tensor, intensity: Tensor) -> Tensor:
+    """``[..., 8]``: all zero for Control, whatever its intensity."""
+    chosen = F.one_hot(treatment, len(TREATMENTS))[..., CONTROL + 1 :].to(intensity.dtype)
+    return torch.cat([chosen, chosen * intensity.unsqueeze(-1)], dim=-1)
+
+
+LSTMState = tuple[Tensor, Tensor]  # hidden and cell, each (B, H)
+
+
+class FastCell:
+    """One step of a trained ``nn.LSTM``, written out for sampling.
+
+    With the weights of the candidate gate doubled, tanh(x) = 2 sigmoid(2x) - 1 lets one sigmoid serve all four gates.
+    The first ``still`` inputs stand still for a week and are multiplied once.
+    """
+
+    def __init__(self, lstm: nn.LSTM, still: int) -> None:
+        double = torch.ones(4, lstm.hidden_size, 1, device=lstm.all_weights[0][0].device)
+        double[2] = 2.0
+        double = double.flatten(0, 1)  # (4H, 1)
+        inner, outer, bias_inner, bias_outer = lstm.all_weights[0]
+        weight = double * inner
+        self.still_weight = weight[:, :still]
+        self.weight = torch.cat([weight[:, still:], double * outer], dim=1).T.contiguous()  # (I+H, 4H)
+        self.bias: Tensor = double[:, 0] * (bias_inner + bias_outer)
+
+    def still(self, inputs: Tensor) -> Tensor:
+        """The week's constant part of the gates ``[B, 4H]``."""
+        return F.linear(inputs, self.still_weight, self.bias)
+
+    def step(self, still: Tensor, inputs: list[Tensor], state: LSTMState) -> LSTMState:
+        """One day; ``still`` from :meth:`still`, or the bias ``[4H]`` where nothing stands still."""
+        gates = torch.addmm(still, torch.cat([*inputs, state[0]], dim=1), self.weight).sigmoid_()
+        i, f, g, o = gates.chunk(4, dim=1)
+        cell = f * state[1] + i * (2 * g - 1)
+        return o * torch.tanh(cell), cell
+
+
+def attend(query: Tensor, memory: Tensor, valid: Tensor) -> Tensor:
+    """Scaled dot-product attention: queries ``[B, Q, D]`` over memory ``[B, T, D]`` where ``valid`` (bool, broadcasts
+    to ``[B, Q, T]``); returns ``[B, Q, D]``."""
+    scores = query @ memory.transpose(-1, -2) / math.sqrt(memory.shape[-1])  # (B, Q, T)
+    return torch.softmax(scores.masked_fill(~valid, -math.inf), dim=-1) @ memory
+
+
+class Seq2Seq(nn.Module):
+    """One world model. ``signals`` C, ``features`` P, and the signals' bounds ``low``, ``high`` in z, each ``[C]``."""
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, signals: int, features: int, low: Tensor, high: Tensor, shape: TwinShape) -> None:
+        super().__init__()
+        self.shape = shape
+        h, d, s, c = shape.encoder, shape.memory, shape.person, signals
+        self.register_buffer("low", low)
+        self.register_buffer("high", high)
+        self.person = nn.Linear(features + 2 * c, s)
+        self.first = nn.Linear(s, 2 * h)
+        self.encoder = nn.LSTM(c + ACTION + 1 + c + DAYS, h, batch_first=True)
+        self.remember = nn.Linear(h, d)
+        # one query for the level, seven for the days
+        self.ask_history = nn.Linear(h + s, (1 + DAYS) * d)
+        self.ask_action = nn.Linear(ACTION, (1 + DAYS) * d, bias=False)
+        self.level_linear = nn.Linear(2 * c, c)
+        self.level_history = nn.Linear(h + s + 2 * c, shape.head)
+        self.level_action = nn.Linear(ACTION + d, shape.head, bias=False)
+        self.level_middle = nn.Linear(shape.head, shape.head)
+        self.level_out = nn.Linear(shape.head, c)
+        self.adverse_hidden = nn.Linear(h + s + ACTION, shape.head)
+        self.adverse_out = nn.Linear(shape.head, 1)
+        self.begin = nn.Linear(h + s + ACTION + 1, 2 * shape.decoder)
+        self.decoder = nn.LSTM(c + d + DAYS, shape.decoder, batch_first=True)
+        self.day_out = nn.Linear(shape.decoder, 2 * c)
+        self.carry = nn.Parameter(torch.zeros(c))  # phi
+        self.mix = nn.Parameter(torch.zeros(c, c))  # strictly lower part: same-day regression on the signals before
+        for layer in (self.level_linear, self.level_out, self.day_out):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def read_person(self, features: Tensor, week: Tensor) -> tuple[Tensor, Tensor]:
+        """Code ``[B, S]`` and base level ``[B, C]`` of persons with features ``[B, P]`` and baseline week in z."""
+        base = week.mean(dim=1)
+        code = torch.tanh(self.person(torch.cat([features, base, week.std(dim=1)], dim=-1)))
+        return code, base
+
+    def first_state(self, person: Tensor) -> LSTMState:
+        """The encoder's hidden and cell state before the first day, each ``[B, H]``."""
+        hidden, cell = torch.tanh(self.first(person)).chunk(2, dim=-1)
+        return hidden, cell
+
+    def read_days(
+        self, weeks: Tensor, base: Tensor, action: Tensor, adverse: Tensor, state: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, LSTMState]:
+        """Encode W weeks in z ``[B, W, 7, C]`` lived under ``action`` ``[B, W, 8]`` with ``adverse`` ``[B, W]``.
+
+        Returns the hidden state of every day ``[B, W*7, H]`` and the state after the last.
+        """
+        batch, number = weeks.shape[:2]
+        weekday = torch.eye(DAYS, device=weeks.device, dtype=weeks.dtype).expand(batch, number, DAYS, DAYS)
+        lived = self.lived(base.unsqueeze(1).expand(-1, number, -1), action, adverse).unsqueeze(2)
+        days = torch.cat([lived.expand(-1, -1, DAYS, -1), weeks, weekday], dim=-1)  # (B, W, 7, I)
+        out, (hidden, cell) = self.encoder(days.flatten(1, 2), (state[0].unsqueeze(0), state[1].unsqueeze(0)))
+        return out, (hidden[0], cell[0])
+
+    def lived(self, base: Tensor, action: Tensor, adverse: Tensor) -> Tensor:
+        """What of a week stands still for the encoder ``[..., C+9]``."""
+        return torch.cat([base, action, adverse.to(base.dtype).unsqueeze(-1)], dim=-1)
+
+    def read_week(
+        self, week: Tensor, base: Tensor, action: Tensor, adverse: Tensor, state: LSTMState
+    ) -> tuple[Tensor, LSTMState]:
+        """As :meth:`read_days` for one week ``[B, 7, C]``, without gradients and faster."""
+        cell = FastCell(self.encoder, base.shape[1] + ACTION + 1)
+        still = cell.still(self.lived(base, action, adverse))
+        weekday = torch.eye(DAYS, device=week.device, dtype=week.dtype)
+        days = []
+        for d in range(DAYS):
+            state = cell.step(still, [week[:, d], weekday[d].expand(len(week), -1)], state)
+            days.append(state[0])
+        return torch.stack(days, dim=1), state
+
+    # --- answering -----------------------------------------------------------------------------------------------
+    # ``history`` is cat(encoder hidden, person) (..., H+S); leading dimensions broadcast.
+
+    def queries(self, history: Tensor, action: Tensor) -> Tensor:
+        """``[..., 8, D]``: the level's query, then the seven days'."""
+        return (self.ask_history(history) + self.ask_action(action)).unflatten(-1, (1 + DAYS, self.shape.memory))
+
+    def level_query(self, history: Tensor, action: Tensor) -> Tensor:
+        """The level's query alone ``[..., D]``."""
+        d = self.shape.memory
+        asked = F.linear(history, self.ask_history.weight[:d], self.ask_history.bias[:d])
+        return asked + F.linear(action, self.ask_action.weight[:d])
+
+    def level(self, history: Tensor, base: Tensor, last: Tensor, action: Tensor, context: Tensor) -> Tensor:
+        """Expected level of the coming week in z ``[..., C]``; ``last`` is the latest week's mean."""
+        hidden = self.level_history(torch.cat([history, base, last - base], dim=-1))
+        hidden = F.silu(hidden + self.level_action(torch.cat([action, context], dim=-1)))
+        hidden = F.silu(self.level_middle(hidden))
+        return base + self.level_linear(torch.cat([base, last - base], dim=-1)) + self.level_out(hidden)
+
+    def adverse_logit(self, history: Tensor, action: Tensor) -> Tensor:
+        """Log-odds of an adverse event ``[...]``."""
+        return self.adverse_out(F.silu(self.adverse_hidden(torch.cat([history, action], dim=-1)))).squeeze(-1)
+
+    def begin_week(self, history: Tensor, action: Tensor, adverse: Tensor) -> LSTMState:
+        """The decoder's first hidden and cell state."""
+        known = torch.cat([history, action, adverse.to(history.dtype).unsqueeze(-1)], dim=-1)
+        hidden, cell = torch.tanh(self.begin(known)).chunk(2, dim=-1)
+        return hidden, cell
+
+    def day_moments(self, hidden: Tensor, level: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and sd of a day ``[..., C]`` given the decoder's state and the day ``before`` minus the level."""
+        correction, raw = self.day_out(hidden).chunk(2, dim=-1)
+        return level + correction + self.carry * before, F.softplus(raw + 0.5) + self.shape.min_sd
+
+    def write_forced(
+        self,
+        state: LSTMState,
+        contexts: Tensor,
+        level: Tensor,
+        previous: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Teacher forcing: moments ``[B, 7, C]`` of seven days from ``previous`` ``[B, 7, C]``, the true days before."""
+        before = previous - level.unsqueeze(1)
+        weekday = torch.eye(DAYS, device=before.device, dtype=before.dtype).expand(len(before), DAYS, DAYS)
+        days = torch.cat([before, contexts, weekday], dim=-1)
+        out, _ = self.decoder(days, (state[0].unsqueeze(0), state[1].unsqueeze(0)))
+        return self.day_moments(out, level.unsqueeze(1), before)
+
+    def innovations(self, days: Tensor, mean: Tensor, sd: Tensor) -> Tensor:
+        """Standardised days with the same-day regression on earlier signals taken out ``[..., C]``."""
+        white = (days - mean) / sd
+        return white - white @ self.mix.tril(-1).T
+
+    def same_day(self) -> Tensor:
+        """L ``[C, C]``: unit lower-triangular map from independent to correlated standardised noise."""
+        eye = torch.eye(len(self.mix), device=self.mix.device, dtype=self.mix.dtype)
+        return torch.linalg.solve_triangular(eye - self.mix.tril(-1), eye, upper=False)
+
+    def write_day(
+        self, cell: FastCell, day: int, context: Tensor, level: Tensor, yesterday: Tensor, state: LSTMState
+    ) -> tuple[Tensor, Tensor, LSTMState]:
+        """One day without gradients: its mean and sd ``[B, C]`` and the decoder's new state; ``cell`` is the decoder's."""
+        before = yesterday - level
+        weekday = torch.eye(DAYS, device=level.device, dtype=level.dtype)[day].expand(len(level), -1)
+        state = cell.step(cell.bias, [before, context, weekday], state)
+        return *self.day_moments(state[0], level, before), state
+
+
+def clipped_nll(innovation: Tensor, sd: Tensor, at_low: Tensor, at_high: Tensor) -> Tensor:
+    """Negative log-likelihood per day and signal of a Gaussian clipped to its range (Tobin 1958).
+
+    A day on a bound has the probability of everything beyond it; the constant log(2 pi)/2 is left out elsewhere.
+    """
+    inside = 0.5 * innovation.square() + torch.log(sd)
+    half = 0.5 * math.log(2 * math.pi)
+    below = -torch.special.log_ndtr(innovation) - half
+    above = -torch.special.log_ndtr(-innovation) - half
+    return torch.where(at_low, below, torch.where(at_high, above, inside))

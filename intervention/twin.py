@@ -1,0 +1,210 @@
+"""The Twin: an ensemble of Seq2Seq members that stands in for Trial, and its face as ``Dynamics``.
+
+Members read the same sampled weeks, each into its own memory; the moments they predict for a day are averaged. How far
+their expected levels lie apart is the spread.
+"""
+
+import math
+from dataclasses import asdict
+
+import torch
+from torch import Tensor, nn
+
+from core.artifact import Artifact
+from core.encoding import WeekScaler
+from core.errors import ArtifactError
+from core.patients import Patients
+from core.protocols import Outcome, State
+from core.random import stream_keys, stream_normal, stream_uniform
+from core.signals import DAYS, Signal, Signals, names
+from intervention.seq2seq import FastCell, Seq2Seq, TwinShape, action_features, attend
+
+
+class Twin(nn.Module):
+    """Members and how to read them: the signals, their scaler, the number of profile features, and for how many
+    weeks back (``weeks``) days are remembered."""
+
+    def __init__(
+        self, shape: TwinShape, members: int, signals: Signals, scaler: WeekScaler, features: int, weeks: int, seed: int
+    ) -> None:
+        super().__init__()
+        self.shape, self.signals, self.scaler, self.features, self.weeks = shape, signals, scaler, features, weeks
+        low = scaler.scale(torch.tensor([signal.low for signal in signals]))
+        high = scaler.scale(torch.tensor([signal.high for signal in signals]))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.members = nn.ModuleList(
+                Seq2Seq(len(signals), features, low.clone(), high.clone(), shape) for _ in range(members)
+            )
+
+    def networks(self) -> list[Seq2Seq]:
+        return [member for member in self.members if isinstance(member, Seq2Seq)]
+
+    def to_artifact(self) -> Artifact:
+        meta = {
+            "shape": asdict(self.shape),
+            "members": len(self.members),
+            "signals": [asdict(signal) for signal in self.signals],
+            "scaler": self.scaler.to_meta(),
+            "features": self.features,
+            "weeks": self.weeks,
+        }
+        return Artifact({name: tensor.detach().clone() for name, tensor in self.state_dict().items()}, meta)
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact) -> "Twin":
+        """The Twin an artifact holds, exactly.
+
+        Raises:
+            ArtifactError: the artifact's tensors are not those its description asks for.
+        """
+        meta = artifact.meta
+        twin = cls(
+            TwinShape(**meta["shape"]),
+            meta["members"],
+            tuple(Signal(**signal) for signal in meta["signals"]),
+            WeekScaler.from_meta(meta["scaler"]),
+            meta["features"],
+            meta["weeks"],
+            seed=0,
+        )
+        expected, got = twin.state_dict(), artifact.tensors
+        wrong = [n for n in {*expected, *got} if n not in expected or n not in got or expected[n].shape != got[n].shape]
+        if wrong:
+            raise ArtifactError(
+                f"twin: tensor '{min(wrong)}' is missing, unknown or of another shape; train the twin again"
+            )
+        twin.load_state_dict(got)
+        return twin.eval()
+
+
+class TwinDynamics:
+    """The Twin as ``Dynamics`` (``core.protocols``) over ``patients``.
+
+    State, batch first: ``rows`` [B]; ``week`` [B], weeks lived since the baseline; ``yesterday`` and ``last`` [B, C],
+    the latest day and the latest week's mean in z; and for each member m ``hidden.m``, ``cell.m`` [B, H] and
+    ``memory.m`` [B, weeks, 7, D], a ring of the latest weeks.
+
+    Raises:
+        ArtifactError: the patients have other signals or profile features than the Twin was trained on.
+    """
+
+    def __init__(self, twin: Twin, patients: Patients) -> None:
+        if names(patients.signals) != names(twin.signals) or patients.features.shape[1] != twin.features:
+            raise ArtifactError(
+                f"twin: trained on signals {', '.join(names(twin.signals))} and {twin.features} profile features, got "
+                f"{', '.join(names(patients.signals))} and {patients.features.shape[1]}; train the twin on this cohort"
+            )
+        self.twin = twin.to(patients.week.device).eval()
+        self.between = torch.tensor(twin.scaler.between) / torch.tensor(twin.scaler.sd)  # in z
+        self.between = self.between.to(patients.week.device)
+        self._read_baseline(patients)
+
+    @torch.no_grad()
+    def _read_baseline(self, patients: Patients) -> None:
+        """Encode every patient's baseline week once; ``start`` looks it up."""
+        week = self.twin.scaler.scale(patients.week)
+        self.yesterday, self.last = week[:, -1], week.mean(dim=1)
+        self.person, self.hidden, self.cell, self.memory = [], [], [], []
+        nothing = torch.zeros(len(week), 1, dtype=torch.int64, device=week.device)
+        calm = action_features(nothing, torch.zeros_like(nothing, dtype=week.dtype))
+        for net in self.twin.networks():
+            person, base = net.read_person(patients.features, week)
+            days, (hidden, cell) = net.read_days(week.unsqueeze(1), base, calm, nothing, net.first_state(person))
+            self.person.append(person)
+            self.hidden.append(hidden)
+            self.cell.append(cell)
+            self.memory.append(net.remember(days))  # (N, 7, D)
+
+    @torch.no_grad()
+    def start(self, rows: Tensor, keys: Tensor) -> State:
+        """The state after the baseline week; it takes no randomness."""
+        state = {
+            "rows": rows,
+            "week": torch.zeros_like(rows),
+            "yesterday": self.yesterday[rows],
+            "last": self.last[rows],
+        }
+        for m in range(len(self.person)):
+            memory = self.hidden[m].new_zeros(len(rows), self.twin.weeks, DAYS, self.twin.shape.memory)
+            memory[:, 0] = self.memory[m][rows]
+            state |= {f"hidden.{m}": self.hidden[m][rows], f"cell.{m}": self.cell[m][rows], f"memory.{m}": memory}
+        return state
+
+    @torch.no_grad()
+    def step(self, state: State, treatment: Tensor, intensity: Tensor, keys: Tensor) -> tuple[State, Outcome]:
+        """One sampled week: ``treatment`` int64 ``[B]``, ``intensity`` float32 ``[B]``, ``keys`` int64 ``[B]``."""
+        networks, action = self.twin.networks(), action_features(treatment, intensity)
+        c = len(self.twin.signals)
+        noise = stream_normal(keys, DAYS * c).view(-1, DAYS, c).float()
+        levels, logits, contexts, histories = self._look_ahead(state, action)
+        chance = torch.sigmoid(torch.stack(logits)).mean(dim=0)
+        adverse = stream_uniform(stream_keys(keys, 1), 1)[:, 0] < chance
+
+        noise = noise @ torch.stack([net.same_day() for net in networks]).mean(dim=0).T
+        decoders = [net.begin_week(h, action, adverse) for net, h in zip(networks, histories, strict=True)]
+        cells = [FastCell(net.decoder, 0) for net in networks]
+        yesterday, days = state["yesterday"], []
+        for d in range(DAYS):
+            mean, sd = torch.zeros_like(yesterday), torch.zeros_like(yesterday)
+            for m, net in enumerate(networks):
+                mu, sigma, decoders[m] = net.write_day(
+                    cells[m], d, contexts[m][:, d], levels[m], yesterday, decoders[m]
+                )
+                mean, sd = mean + mu / len(networks), sd + sigma / len(networks)
+            yesterday = torch.clamp(mean + sd * noise[:, d], networks[0].low, networks[0].high)
+            days.append(yesterday)
+        week = torch.stack(days, dim=1)  # (B, 7, C)
+
+        after = self._observe(state, action, week, adverse)
+        expected = self.twin.scaler.unscale(torch.stack(levels).mean(dim=0))
+        return after, Outcome(self.twin.scaler.unscale(week), adverse, expected, self._spread(levels))
+
+    @torch.no_grad()
+    def observe(self, state: State, treatment: Tensor, intensity: Tensor, week: Tensor, adverse: Tensor) -> State:
+        """The state after a week that really was so: days ``[B, 7, C]`` in physical units, ``adverse`` bool ``[B]``."""
+        return self._observe(state, action_features(treatment, intensity), self.twin.scaler.scale(week), adverse)
+
+    @torch.no_grad()
+    def expected_level(self, state: State, treatment: Tensor, intensity: Tensor) -> Tensor:
+        """``[B, C]`` physical: the level the coming week is expected to have under this action."""
+        levels = self._look_ahead(state, action_features(treatment, intensity))[0]
+        return self.twin.scaler.unscale(torch.stack(levels).mean(dim=0))
+
+    def _look_ahead(
+        self, state: State, action: Tensor
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+        """For each member the level ``[B, C]``, adverse log-odds ``[B]``, day contexts ``[B, 7, D]`` and history."""
+        rows, slots = state["rows"], self.twin.weeks
+        used = min(int(state["week"].max()) + 1, slots)
+        valid = torch.arange(used, device=rows.device) <= state["week"].unsqueeze(1)  # (B, used)
+        valid = valid.repeat_interleave(DAYS, dim=1).unsqueeze(1)
+        levels, logits, contexts, histories = [], [], [], []
+        for m, net in enumerate(self.twin.networks()):
+            history = torch.cat([state[f"hidden.{m}"], self.person[m][rows]], dim=-1)
+            memory = state[f"memory.{m}"][:, :used].flatten(1, 2)  # (B, T, D)
+            context = attend(net.queries(history, action), memory, valid)
+            levels.append(net.level(history, self.last[rows], state["last"], action, context[:, 0]))
+            logits.append(net.adverse_logit(history, action))
+            contexts.append(context[:, 1:])
+            histories.append(history)
+        return levels, logits, contexts, histories
+
+    def _observe(self, state: State, action: Tensor, week: Tensor, adverse: Tensor) -> State:
+        """Read a week ``[B, 7, C]`` in z into every member."""
+        rows, lived = state["rows"], state["week"] + 1
+        after = {"rows": rows, "week": lived, "yesterday": week[:, -1], "last": week.mean(dim=1)}
+        for m, net in enumerate(self.twin.networks()):
+            before = state[f"hidden.{m}"], state[f"cell.{m}"]
+            days, (hidden, cell) = net.read_week(week, self.last[rows], action, adverse, before)
+            memory = state[f"memory.{m}"].clone()
+            memory[torch.arange(len(rows), device=rows.device), lived % self.twin.weeks] = net.remember(days)
+            after |= {f"hidden.{m}": hidden, f"cell.{m}": cell, f"memory.{m}": memory}
+        return after
+
+    def _spread(self, levels: list[Tensor]) -> Tensor:
+        """Root mean square over signals of the members' sd, in between-person sd ``[B]``."""
+        if len(levels) == 1:
+            return torch.zeros_like(levels[0][:, 0])
+        apart = torch.stack(levels).std(dim=0) / self.between
+        return apart.square().sum(dim=1).sqrt() / math.sqrt(apart.shape[1])
