@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from core.patients import Patients
-from core.protocols import Dynamics, Outcome, RiskModel, State, risk_score
+from core.protocols import Dynamics, Outcome, RiskModel, State
 from core.random import numpy_generator, stream_keys
 from core.settings import Count
-from core.treatments import CONTROL, TREATMENTS
+from core.treatments import CONTROL, MIN_INTENSITY, TREATMENTS
+from envs.rewards import EnvSettings
+from envs.simulation import Simulation
 from envs.trial import Trial
 from intervention.trials import TrialsSettings, assign_arms
 from intervention.twin import Twin, TwinDynamics
@@ -19,7 +21,6 @@ from intervention.twin import Twin, TwinDynamics
 ACTIVE = range(CONTROL + 1, len(TREATMENTS))
 EFFECT_DOSES = (0.4, 0.8)
 EFFECT_WEEKS = (4, 8, 12)
-REMISSION_RISK = 0.2  # below it for two weeks running
 Actions = tuple[Tensor, Tensor]  # treatment int64 and intensity float32, each (B, W)
 
 
@@ -38,6 +39,7 @@ def twin_quality(
     trial: Trial,
     patients: Patients,
     risk_model: RiskModel,
+    env: EnvSettings,
     design: TrialsSettings,
     settings: TwinQualitySettings,
     seed: int,
@@ -51,7 +53,7 @@ def twin_quality(
             weeks 4, 8 and 12, open loop; sd. ``effects`` has it by treatment.
         placebo_change: mean absolute difference of the mean course under Control, same weeks; sd.
         person_effect_correlation: predicted with true individual effect over four weeks, after four observed.
-        remission_gap: Twin minus Trial, percentage points of persons in remission within 12 weeks, by policy.
+        remission_gap: Twin minus Trial, percentage points of persons in remission within the horizon, by policy.
         steps_per_second: environment steps of the Twin at batch 4096.
     """
     dynamics = TwinDynamics(twin, patients)
@@ -59,7 +61,7 @@ def twin_quality(
         **forecast_quality(dynamics, trial, patients, design, settings, seed),
         **effect_quality(dynamics, trial, patients, settings, seed),
         "person_effect_correlation": person_effects(dynamics, trial, patients, settings, seed),
-        "remission_gap": remission_gaps(dynamics, trial, patients, risk_model, settings, seed),
+        "remission_gap": remission_gaps(dynamics, trial, patients, risk_model, env, settings, seed),
         "steps_per_second": speed(dynamics, patients, seed),
     }
 
@@ -91,13 +93,10 @@ def forecast_quality(
             own = _samples(trial, truth, action, settings.samples, stream_keys(seed + 2, ids, week))
             crps_twin.append(crps(mine, outcome.week) / trial.within)
             crps_trial.append(crps(own, outcome.week) / trial.within)
-            below = (mine < outcome.week).float() + (mine == outcome.week) * torch.rand(
-                mine.shape, generator=torch.Generator().manual_seed(seed + week)
-            )
-            ranks.append(below.sum(dim=0) / (settings.samples + 1))
+            ranks.append(_rank(mine, outcome.week, rng))
         truth = after
         watched = dynamics.observe(watched, *action, outcome.week, outcome.adverse)
-    rank = torch.stack(ranks) + 0.5 / (settings.samples + 1)  # middle of the rank's cell, in (0, 1)
+    rank = torch.stack(ranks)
     return {
         "crps_ratio": float(torch.stack(crps_twin).mean() / torch.stack(crps_trial).mean()),
         "coverage_50": float(((rank > 0.25) & (rank < 0.75)).float().mean()),
@@ -112,6 +111,13 @@ def crps(samples: Tensor, truth: Tensor) -> Tensor:
     weight = 2 * torch.arange(1, s + 1, dtype=samples.dtype) - s - 1
     spread = torch.tensordot(weight, samples.sort(dim=0).values, dims=1) / (s * (s - 1))  # E|x - x'| / 2
     return (samples - truth).abs().mean(dim=0) - spread
+
+
+def _rank(samples: Tensor, truth: Tensor, rng: np.random.Generator) -> Tensor:
+    """Where ``truth`` falls among ``samples`` ``[S, ...]``, in (0, 1): uniform if both have one law, ties split at random."""
+    below = (samples < truth).sum(dim=0)
+    ties = (samples == truth).sum(dim=0) + 1
+    return (below + ties * torch.from_numpy(rng.uniform(size=truth.shape))) / (len(samples) + 1)
 
 
 def _samples(dynamics: Dynamics, state: State, action: Actions, samples: int, keys: Tensor) -> Tensor:
@@ -224,36 +230,24 @@ def remission_gaps(
     trial: Trial,
     patients: Patients,
     risk_model: RiskModel,
+    env: EnvSettings,
     settings: TwinQualitySettings,
     seed: int,
 ) -> dict[str, float]:
-    """Percentage points by which remission within 12 weeks differs between Twin and Trial, by policy."""
+    """Percentage points by which remission within the horizon differs between Twin and Trial, by policy."""
     rng = numpy_generator(seed, "twin", "remission")
-    rows = torch.from_numpy(rng.integers(len(patients), size=settings.persons))
-    keys = stream_keys(seed, torch.arange(len(rows)), 13)
-    return {
-        name: 100
-        * (
-            _remission(dynamics, rows, plan, keys, patients, risk_model)
-            - _remission(trial, rows, plan, keys, patients, risk_model)
-        )
-        for name, plan in policies(settings.persons, max(EFFECT_WEEKS), rng).items()
-    }
-
-
-@torch.no_grad()
-def _remission(
-    dynamics: Dynamics, rows: Tensor, plan: Actions, keys: Tensor, patients: Patients, risk_model: RiskModel
-) -> float:
-    """Share of persons with two low-risk weeks running."""
-    features = patients.features[rows]
-    low = torch.stack(
-        [
-            risk_score(risk_model.probabilities(features, outcome.week)) < REMISSION_RISK
-            for outcome in rollout(dynamics, rows, plan, keys)
-        ]
-    )  # (W, B)
-    return float((low[1:] & low[:-1]).any(dim=0).float().mean())
+    gaps = {}
+    for name, plan in policies(settings.persons, env.horizon, rng).items():
+        shares = []
+        for of in (dynamics, trial):
+            simulation = Simulation(patients, of, risk_model, env, settings.persons, seed)
+            simulation.reset()
+            ended = torch.zeros(settings.persons, dtype=torch.bool)
+            for week in range(env.horizon):
+                ended |= simulation.step(plan[0][:, week], plan[1][:, week].clamp(min=MIN_INTENSITY)).terminated
+            shares.append(float(ended.float().mean()))
+        gaps[name] = 100 * (shares[0] - shares[1])
+    return gaps
 
 
 def speed(dynamics: TwinDynamics, patients: Patients, seed: int, batch: int = 4096) -> float:

@@ -24,7 +24,7 @@ def trials(context: Context) -> dict[str, Any]:
     )
     seconds = time.perf_counter() - started
     with (context.out / "trials.npz").open("wb") as file:
-        np.savez(file, **courses.to_arrays())
+        np.savez(file, **courses.to_arrays())  # type: ignore[arg-type]
     return {
         "courses": len(courses),
         "patients": len(np.unique(courses.patient)),
@@ -37,19 +37,30 @@ def trials(context: Context) -> dict[str, Any]:
 def twin(context: Context) -> dict[str, Any]:
     """Distil the trials into the Twin, and score it against Trial on held-out persons."""
     config, store = context.config, context.store
-    patients, held_out, risk = synthetic_patients(store, config.env), holdout_patients(store, config.env), load_risk(store)
+    patients, held_out, risk = (
+        synthetic_patients(store, config.env),
+        holdout_patients(store, config.env),
+        load_risk(store),
+    )
     courses = VirtualTrials.from_arrays(store.arrays("trials", "trials.npz"))
     started = time.perf_counter()
     model = train_twin(courses, patients, config.twin, config.seed, context.tracker)
     seconds = time.perf_counter() - started
     save_artifact(context.out, "twin", model.to_artifact())
     quality = twin_quality(
-        model, lambda people: Trial(people, config.trial, config.seed), held_out, risk, config.env, config.seed
+        model,
+        Trial(held_out, config.trial, config.seed),
+        held_out,
+        risk,
+        config.env,
+        config.trials,
+        config.twin_quality,
+        config.seed,
     )
     return {**quality, "seconds": round(seconds, 2)}
 
 
 STAGES = (
     Stage("trials", ("source", "cohort", "risk"), ("trial", "env", "trials"), trials),
-    Stage("twin", ("source", "cohort", "risk", "trials"), ("trial", "env", "twin"), twin),
+    Stage("twin", ("source", "cohort", "risk", "trials"), ("trial", "env", "trials", "twin", "twin_quality"), twin),
 )
