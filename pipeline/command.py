@@ -1,7 +1,6 @@
 """The command: checks the line, runs the stages through Hydra, and ends with one line where something is wrong."""
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +36,9 @@ def run(arguments: Sequence[str]) -> int:
         errors.print(f"[red]error:[/] {_escaped(error)}")
         return FAILED
     except KeyboardInterrupt:
-        errors.print(f"interrupted; finished stages are kept, continue with: python run_pipeline.py {' '.join(arguments)}")
+        errors.print(
+            f"interrupted; finished stages are kept, continue with: python run_pipeline.py {' '.join(arguments)}"
+        )
         return INTERRUPTED
     except OSError as error:
         if error.errno is None:

@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
@@ -17,10 +17,10 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from core.errors import ConfigError
-from core.settings import Count, Index
+from core.settings import Count, Fraction, Index
 from envs.rewards import EnvSettings
 from envs.trial import TrialSettings
 from generators.calibration import CalibrationSettings
@@ -31,13 +31,25 @@ from generators.timegan_training import TimeGANSettings
 from intervention.evaluation import EvaluateSettings
 from intervention.training import PolicySettings
 from intervention.trials import TrialsSettings
+from intervention.twin_quality import TwinQualitySettings
 from intervention.twin_training import TwinSettings
 from predictor.training import RiskSettings
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 GROUPS = ("preset", "data", "labels")
 StageName = Literal[
-    "all", "source", "profiles", "rhythms", "cohort", "risk", "trials", "twin", "policy", "evaluate", "report", "journey"
+    "all",
+    "source",
+    "profiles",
+    "rhythms",
+    "cohort",
+    "risk",
+    "trials",
+    "twin",
+    "policy",
+    "evaluate",
+    "report",
+    "journey",
 ]
 
 
@@ -48,6 +60,14 @@ class SourceSettings:
     persons: Count  # training persons drawn from the reference population
     holdout_persons: Count  # held-out persons drawn from it
     holdout_fraction: Fraction  # share of real persons held out, for sources that are a table
+
+
+@dataclass(frozen=True)
+class ProfileSettings:
+    """How profiles are learned."""
+
+    ctgan: CTGANSettings
+    calibration: CalibrationSettings
 
 
 @dataclass(frozen=True)
@@ -70,8 +90,8 @@ class Config:
     force: bool
     threads: Count
     source: SourceSettings
-    data: DataSettings
-    labels: LabelSettings
+    data: Annotated[DataSettings, Field(discriminator="kind")]
+    labels: Annotated[LabelSettings, Field(discriminator="kind")]
     profiles: ProfileSettings
     rhythms: TimeGANSettings
     cohort: CohortSettings
@@ -80,6 +100,7 @@ class Config:
     env: EnvSettings
     trials: TrialsSettings
     twin: TwinSettings
+    twin_quality: TwinQualitySettings
     policy: PolicySettings
     evaluate: EvaluateSettings
 
@@ -107,9 +128,14 @@ def build(composed: DictConfig) -> Config:
     """The typed configuration of a composed one."""
     values = OmegaConf.to_container(composed, resolve=True)
     try:
-        return TypeAdapter(Config).validate_python(values)
+        config = TypeAdapter(Config).validate_python(values)
     except ValidationError as error:
         raise ConfigError(_explain(error, values)) from error
+    unknown = set(_dotted(values)) - set(_dotted(plain(config)))
+    if unknown:
+        key = min(unknown)
+        raise ConfigError(f"unknown configuration key '{key}'{_nearest(key, set(_dotted(plain(config))))}")
+    return config
 
 
 def check_command_line(arguments: Sequence[str]) -> None:
@@ -123,23 +149,36 @@ def check_command_line(arguments: Sequence[str]) -> None:
         overrides = OverridesParser.create().parse_overrides(texts)
     except HydraException as error:
         raise ConfigError(f"{_first_line(error)}; write overrides as key=value") from error
-    known = known_keys()
+    chosen = [_values(override)[0] for override in overrides if override.key_or_group in GROUPS]
+    known = _keys_with(chosen)
     for override in overrides:
         key = override.key_or_group
         if not override.is_add() and not key.startswith("hydra") and key not in known and key not in GROUPS:
-            raise ConfigError(f"unknown configuration key '{key}'{_nearest(key, known)}; see python run_pipeline.py --help")
-    load_config([_one_value(override) for override in overrides])
+            raise ConfigError(
+                f"unknown configuration key '{key}'{_hint(key, known)}; see python run_pipeline.py --help"
+            )
+    values = [_values(override) for override in overrides]
+    for index in range(max(map(len, values), default=1)):
+        load_config([each[min(index, len(each) - 1)] for each in values])
 
 
-def known_keys() -> set[str]:
-    """Every dotted key of every choice of source and labels."""
-    keys: set[str] = set()
+def _keys_with(chosen: list[str]) -> set[str]:
+    """Every dotted key there is with these choices of files."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        for data in choices("data"):
-            for labels in choices("labels"):
-                composed = compose("config", overrides=[f"data={data}", f"labels={labels}"])
-                keys |= set(_dotted(OmegaConf.to_container(composed, resolve=False)))
-    return keys
+        try:
+            composed = compose("config", overrides=chosen)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(_first_line(error)) from error
+    return set(_dotted(OmegaConf.to_container(composed, resolve=False)))
+
+
+def _hint(key: str, known: set[str]) -> str:
+    """Which choice has the key, or else which key is nearest."""
+    group = key.split(".")[0]
+    for choice in choices(group) if group in GROUPS else []:
+        if key in _keys_with([f"{group}={choice}"]):
+            return f": it belongs to {group}={choice}"
+    return _nearest(key, known)
 
 
 def choices(group: str) -> list[str]:
@@ -164,12 +203,11 @@ def _nearest(key: str, known: set[str]) -> str:
     return f", did you mean '{close[0]}'?" if close else ""
 
 
-def _one_value(override: Override) -> str:
-    """A sweep's first value in place of the sweep."""
+def _values(override: Override) -> list[str]:
+    """The override itself, or one for each value of a sweep."""
     if not override.is_sweep_override():
-        return str(override.input_line)
-    first = next(iter(override.sweep_string_iterator()))
-    return f"{override.get_key_element()}={first}"
+        return [str(override.input_line)]
+    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
 
 
 def _first_line(error: Exception) -> str:
@@ -190,9 +228,6 @@ def _explain(error: ValidationError, values: Any) -> str:
     message = first["msg"].removeprefix("Input ").removeprefix("should be ")
     if first["type"] in ("missing", "missing_argument"):
         return f"configuration key '{'.'.join(map(str, first['loc']))}' is missing; set it on the command line"
-    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        known = set(_dotted(values))
-        return f"unknown configuration key '{key}'{_nearest(key, known - {key})}"
     return f"{key}={first['input']!r}: expected {message[0].lower()}{message[1:]}"
 
 

@@ -52,7 +52,9 @@ def headline(stage: str, metrics: dict[str, Any]) -> str:
     for path, label, reference, reference_label in HEADLINES.get(stage, []):
         value, beside = lookup(metrics, path), lookup(metrics, reference)
         if value is not None:
-            parts.append(f"{label} {number(value)}" + ("" if beside is None else f" ({reference_label} {number(beside)})"))
+            parts.append(
+                f"{label} {number(value)}" + ("" if beside is None else f" ({reference_label} {number(beside)})")
+            )
     return ", ".join(parts)
 
 
@@ -69,7 +71,9 @@ def stage_line(console: Console, stage: str, ran: bool, seconds: float, metrics:
 
 
 def finish(console: Console, store: RunStore, seconds: float) -> None:
-    console.print(f"done in {seconds:.1f} s; numbers in {store.root}/summary.json, report in {store.root}/report/report.html")
+    console.print(
+        f"done in {seconds:.1f} s; numbers in {store.root}/summary.json, report in {store.root}/report/report.html"
+    )
 
 
 def sparkline(values: np.ndarray, low: float, high: float) -> str:
@@ -106,7 +110,7 @@ def display_name(policy: str, evaluate: dict[str, Any]) -> str:
         "ppo": "PPO (type and intensity)",
         "ppo_trial": "PPO trained in Trial",
         "privileged": "privileged (sees the true response)",
-        "no_treatment": "no treatment",
+        "none": "no treatment",
         "best_constant": f"best constant ({evaluate.get('best_constant', '')})",
         "stepped_care": "stepped care",
         "greedy": "one-step greedy in the Twin",

@@ -15,7 +15,7 @@ from core.signals import DEFAULT_SIGNALS
 from envs.patient_env import PatientEnv
 from envs.rewards import EnvSettings
 from envs.severity import SeverityIndex
-from envs.trial import Trial, TrialSettings
+from envs.trial import TrialSettings
 from envs.vector_env import PatientVectorEnv
 from generators.labels import hidden_columns
 from generators.sources.reference import sample_reference

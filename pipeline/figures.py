@@ -66,7 +66,11 @@ def draw_policies(ax: Axes, evaluate: dict[str, Any]) -> None:
         ax.barh(y, row["return"], color=colour, height=0.65)
         ax.plot([low, high], [y, y], color="black", linewidth=1.2)
         ax.text(
-            max(high, 0) + 0.05, y, f"{row['remission']:.0%} remission, {row['dose_weeks']:.1f} dose-weeks", fontsize=8, va="center"
+            max(high, 0) + 0.05,
+            y,
+            f"{row['remission']:.0%} remission, {row['dose_weeks']:.1f} dose-weeks",
+            fontsize=8,
+            va="center",
         )
     ax.set_yticks(range(len(rows)), [display_name(name, evaluate) for name, _ in rows])
     ax.set_xlim(right=1.45 * max(row["return_ci"][1] for _, row in rows))
@@ -81,7 +85,12 @@ def reliability_figure(risk: dict[str, Any]) -> Figure:
     ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="perfectly calibrated")
     points = risk["reliability"]["High"]
     ax.plot(
-        [p["predicted"] for p in points], [p["observed"] for p in points], "o-", color=SYNTHETIC, markersize=4, label="risk model"
+        [p["predicted"] for p in points],
+        [p["observed"] for p in points],
+        "o-",
+        color=SYNTHETIC,
+        markersize=4,
+        label="risk model",
     )
     ax.legend(fontsize=8, frameon=False)
     plain_axes(ax, f"Calibration of P(High): ECE {risk['ece']:.3f}", "predicted", "observed share")
@@ -91,7 +100,7 @@ def reliability_figure(risk: dict[str, Any]) -> Figure:
 def overview_figure(holdout: Cohort, synthetic: Cohort, evaluate: dict[str, Any]) -> Figure:
     """Real and synthetic weeks above, policies below: the run in one picture."""
     figure = new_figure(10, 6.2)
-    top, bottom = figure.subfigures(2, 1, height_ratios=[2.4, 3.4])
+    top, bottom = figure.subfigures(2, 1, height_ratios=[2.4, 3.4], squeeze=False)[:, 0]
     draw_weeks(top.subplots(1, len(holdout.signals), squeeze=False)[0], holdout, synthetic)
     draw_policies(bottom.subplots(), evaluate)
     return figure

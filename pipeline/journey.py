@@ -78,7 +78,9 @@ def choose_patient(config: Config, store: RunStore, patients: Patients) -> int:
         high = np.flatnonzero(cohort.risk[patients.ids] == len(RISK_CLASSES) - 1)
         return int(high[0]) if len(high) else 0
     if config.patient >= len(cohort):
-        raise DataError(f"patient={config.patient}: the cohort of run '{store.root.name}' has patients 0 to {len(cohort) - 1}")
+        raise DataError(
+            f"patient={config.patient}: the cohort of run '{store.root.name}' has patients 0 to {len(cohort) - 1}"
+        )
     if config.patient not in patients.ids:
         nearest = int(patients.ids[np.argmin(np.abs(patients.ids - config.patient))])
         raise DataError(
@@ -100,7 +102,9 @@ def show_journey(config: Config, store: RunStore, console: Console) -> None:
     console.print(f"  risk after   {risk_line(first)}")
     console.print(course_table(weeks))
     ending = "remission" if last.remission else "the end of the course"
-    console.print(f"  {ending} in week {len(weeks) - 1}: risk {before.risk:.2f} -> {last.risk:.2f}, as the Twin simulates it")
+    console.print(
+        f"  {ending} in week {len(weeks) - 1}: risk {before.risk:.2f} -> {last.risk:.2f}, as the Twin simulates it"
+    )
     if store.has("evaluate"):
         console.print()
         console.print(policy_table(store.metrics("evaluate")))
@@ -108,9 +112,8 @@ def show_journey(config: Config, store: RunStore, console: Console) -> None:
 
 def profile_line(patients: Patients, row: int) -> str:
     record = patients.profiles.iloc[row]
-    parts = [f"{name.replace('_', ' ')} {value:.4g}" if isinstance(value, float) else f"{name.replace('_', ' ')} {value}"
-             for name, value in record.items()]  # fmt: skip
-    return ", ".join(parts)
+    values = {str(name).replace("_", " "): value for name, value in record.items()}
+    return ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())
 
 
 def risk_line(week: Week) -> str:

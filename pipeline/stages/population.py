@@ -5,23 +5,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from generators.quality.cohort import cohort_quality
 
 from core.cohort import Cohort, require_classes
 from core.random import numpy_generator
-from generators.calibration import CalibratedProfiles, fit_calibrated
+from generators.calibration import CalibratedProfiles, calibrate
+from generators.ctgan import fit_ctgan
 from generators.fusion import fuse
 from generators.hierarchical import fit_hierarchical
 from generators.labels import hidden_columns, label
-from generators.quality.cohort import cohort_quality
 from generators.quality.profiles import profile_quality
 from generators.quality.rhythms import rhythm_quality
-from generators.sources import read_source, source_files, split_persons
+from generators.sources import LifeSnapsSettings, TableSettings, read_source
 from generators.sources.reference import ReferenceParameters
+from generators.sources.split import split_persons
 from generators.timegan import TimeGAN
 from generators.timegan_training import fit_timegan
 from pipeline.config import Config
 from pipeline.runner import Context, Stage
-from pipeline.store import RunStore, save_artifact, save_cohort
+from pipeline.store import save_artifact, save_cohort
 
 
 def source(context: Context) -> dict[str, Any]:
@@ -61,7 +63,9 @@ def profiles(context: Context) -> dict[str, Any]:
     config, store = context.config, context.store
     train, holdout = store.cohort("source", "train_"), store.cohort("source", "holdout_")
     started = time.perf_counter()
-    generator = fit_calibrated(train.profiles, config.profiles, config.seed, context.tracker)
+    plain = fit_ctgan(train.profiles, config.profiles.ctgan, config.seed, context.tracker)
+    rng = numpy_generator(config.seed, "profiles", "calibration")
+    generator = calibrate(plain, train.profiles, config.profiles.calibration, rng, context.tracker)
     seconds = time.perf_counter() - started
     save_artifact(context.out, "profiles", generator.to_artifact())
     synthetic = generator.sample(len(train), numpy_generator(config.seed, "profiles", "quality"))
@@ -115,14 +119,12 @@ def cohort(context: Context) -> dict[str, Any]:
 
 
 def data_files(config: Config) -> list[Path]:
-    return source_files(config.data)
-
-
-def read_generators(store: RunStore) -> tuple[CalibratedProfiles, TimeGAN]:
-    return (
-        CalibratedProfiles.from_artifact(store.artifact("profiles", "profiles")),
-        TimeGAN.from_artifact(store.artifact("rhythms", "rhythms")),
-    )
+    """The user's files that the source stage reads: when their bytes change, it runs again."""
+    if isinstance(config.data, LifeSnapsSettings):
+        return sorted(Path(config.data.path).glob("lifesnaps_*.csv"))
+    if isinstance(config.data, TableSettings):
+        return [Path(config.data.daily), Path(config.data.profiles)]
+    return []
 
 
 STAGES = (

@@ -60,5 +60,10 @@ def render(**values: Any) -> str:
 
 
 STAGES = (
-    Stage("report", ("source", "profiles", "rhythms", "cohort", "risk", "trials", "twin", "policy", "evaluate"), (), report),
+    Stage(
+        "report",
+        ("source", "profiles", "rhythms", "cohort", "risk", "trials", "twin", "policy", "evaluate"),
+        (),
+        report,
+    ),
 )

@@ -1,0 +1,125 @@
+"""A run's folder: whole results or the old ones, checked before they are read."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_core import people
+
+from core.artifact import Artifact
+from core.errors import ArtifactError, ManoError, MissingStageError
+from pipeline.store import MANIFEST, SCHEMA, RunStore, save_artifact, save_cohort, sha256, write_json
+
+
+def finish(store: RunStore, stage: str, text: str = "x") -> Path:
+    """A finished stage with one file."""
+    with store.writing(stage) as out:
+        (out / "data.txt").write_text(text)
+        outputs = {"data.txt": sha256(out / "data.txt")}
+        write_json(out / MANIFEST, {"schema": SCHEMA, "stage": stage, "outputs": outputs})
+    return store.folder(stage)
+
+
+def test_a_stage_that_fails_leaves_the_old_result(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "run")
+    finish(store, "source", "old")
+    with pytest.raises(RuntimeError), store.writing("source") as out:
+        (out / "data.txt").write_text("half")
+        raise RuntimeError
+    assert store.read("source", "data.txt") == b"old"
+    assert not list(store.root.glob("*.partial"))
+    finish(store, "source", "new")
+    assert store.read("source", "data.txt") == b"new"
+
+
+@pytest.mark.parametrize("harm", ["flip", "truncate", "empty", "delete"])
+def test_a_harmed_file_is_refused_with_the_remedy(tmp_path: Path, harm: str) -> None:
+    store = RunStore(tmp_path / "run")
+    path = finish(store, "source", "some bytes") / "data.txt"
+    data = path.read_bytes()
+    if harm == "delete":
+        path.unlink()
+    else:
+        path.write_bytes({"flip": b"X" + data[1:], "truncate": data[:-1], "empty": b""}[harm])
+    assert not store.intact("source")
+    with pytest.raises(ArtifactError, match=r"stage=source force=true"):
+        store.read("source", "data.txt")
+
+
+def test_a_missing_stage_says_how_to_make_it(tmp_path: Path) -> None:
+    with pytest.raises(MissingStageError, match="python run_pipeline.py run=run stage=twin"):
+        RunStore(tmp_path / "run").read("twin", "twin.json")
+
+
+def test_a_file_the_manifest_does_not_list_is_not_read(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "run")
+    (finish(store, "source") / "extra.npz").write_bytes(b"payload")
+    with pytest.raises(ArtifactError, match="does not list"):
+        store.read("source", "extra.npz")
+    with pytest.raises(ArtifactError, match="does not list"):
+        store.read("source", "../../secret")
+
+
+def test_another_schema_says_so(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "run")
+    path = finish(store, "source") / MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": SCHEMA + 1}))
+    with pytest.raises(ArtifactError, match=f"schema {SCHEMA + 1}, this version reads {SCHEMA}"):
+        store.manifest("source")
+
+
+def test_cohorts_and_artifacts_come_back_exactly(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "run")
+    cohort = people().with_risk(np.arange(30) % 3)
+    artifact = Artifact({"w": torch.randn(3, 2, generator=torch.Generator().manual_seed(0))}, {"names": ["a"], "x": 0.1})
+    with store.writing("cohort") as out:
+        save_cohort(out, cohort, "train_")
+        save_artifact(out, "model", artifact)
+        outputs = {path.name: sha256(path) for path in out.iterdir()}
+        write_json(out / MANIFEST, {"schema": SCHEMA, "outputs": outputs})
+    back, model = store.cohort("cohort", "train_"), store.artifact("cohort", "model")
+    assert back.profiles.equals(cohort.profiles) and back.signals == cohort.signals
+    assert np.array_equal(back.rhythms, cohort.rhythms) and np.array_equal(back.risk, cohort.risk)
+    assert torch.equal(model.tensors["w"], artifact.tensors["w"]) and model.meta == artifact.meta
+
+
+def test_a_pickle_inside_an_array_file_never_runs(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+
+    class Payload:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(marker),)
+
+    store = RunStore(tmp_path / "run")
+    with store.writing("trials") as out:
+        np.savez(out / "trials.npz", weeks=np.array([Payload()], dtype=object))
+        write_json(out / MANIFEST, {"schema": SCHEMA, "outputs": {"trials.npz": sha256(out / "trials.npz")}})
+    with pytest.raises(ValueError, match="allow_pickle"):
+        store.arrays("trials", "trials.npz")
+    assert not marker.exists()
+
+
+def test_one_process_at_a_time_and_a_dead_one_is_forgotten(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "run")
+    store.root.mkdir()
+    lock = store.root / ".lock"
+    lock.write_text("1")  # a process that lives
+    with pytest.raises(ManoError, match="in use by process 1"), store.lock():
+        pass
+    lock.write_text("999999999")  # one that cannot
+    with store.lock():
+        assert lock.read_text() == str(os.getpid())
+    assert not lock.exists()
+
+
+def test_what_an_interruption_left_is_put_right(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "run")
+    finish(store, "source", "good").rename(store.root / "source.previous")
+    (store.root / "rhythms.partial").mkdir()
+    (store.root / "summary.json.partial").write_text("{")
+    store.sweep()
+    assert store.read("source", "data.txt") == b"good"
+    assert sorted(path.name for path in store.root.iterdir()) == ["source"]
