@@ -1,14 +1,16 @@
 """The command: checks the line, runs the stages through Hydra, and ends with one line where something is wrong."""
 
-import os
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
 import torch
 from omegaconf import DictConfig
 from rich.console import Console
+from rich.markup import escape
 
 from core.errors import ConfigError, ManoError
 from pipeline import console as screen
@@ -23,38 +25,38 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 def run(arguments: Sequence[str]) -> int:
     """The exit status of the command with these arguments."""
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    try:
+    with one_line_errors(arguments):
         check_command_line(arguments)
-        # Hydra wraps what a job raises in its own report; full errors keep ours as they are.
-        os.environ.setdefault("HYDRA_FULL_ERROR", "1")
         _hydra_main()
-    except ConfigError as error:
-        errors.print(f"[red]error:[/] {_escaped(error)}")
-        return USAGE
-    except ManoError as error:
-        errors.print(f"[red]error:[/] {_escaped(error)}")
-        return FAILED
-    except KeyboardInterrupt:
-        errors.print(
-            f"interrupted; finished stages are kept, continue with: python run_pipeline.py {' '.join(arguments)}"
-        )
-        return INTERRUPTED
-    except OSError as error:
-        if error.errno is None:
-            raise
-        errors.print(f"[red]error:[/] {error.strerror}: {error.filename}; earlier results are untouched")
-        return FAILED
     return 0
 
 
-def _escaped(error: Exception) -> str:
-    return " ".join(str(error).split()).replace("[", "\\[")
+@contextmanager
+def one_line_errors(arguments: Sequence[str]) -> Iterator[None]:
+    """What a user can act on ends the program with one line; anything else is a bug and keeps its traceback."""
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        yield
+    except ManoError as error:
+        message, status = " ".join(str(error).split()), USAGE if isinstance(error, ConfigError) else FAILED
+    except KeyboardInterrupt:
+        command = " ".join(["python run_pipeline.py", *arguments])
+        message, status = f"interrupted; finished stages are kept, continue with: {command}", INTERRUPTED
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        message, status = f"{error.strerror}: {error.filename}; earlier results are untouched", FAILED
+    else:
+        return
+    errors.print(f"[red]error:[/] {escape(message)}")
+    sys.exit(status)
 
 
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
 def _hydra_main(composed: DictConfig) -> None:
-    execute(build(composed), Console(highlight=False))
+    # Inside the job as well: Hydra would report an exception in its own words, but lets an exit pass.
+    with one_line_errors(sys.argv[1:]):
+        execute(build(composed), Console(highlight=False))
 
 
 def execute(config: Config, console: Console) -> None:

@@ -75,6 +75,7 @@ class CohortSettings:
     """The synthetic cohort."""
 
     persons: Count  # synthetic persons
+    sensitive: str | None  # profile column whose inference by an attacker is measured
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,9 @@ def show_journey(config: Config, store: RunStore, console: Console) -> None:
 def profile_line(patients: Patients, row: int) -> str:
     record = patients.profiles.iloc[row]
     values = {str(name).replace("_", " "): value for name, value in record.items()}
-    return ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
+    )
 
 
 def risk_line(week: Week) -> str:

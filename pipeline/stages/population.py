@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from generators.quality.cohort import cohort_quality
 
 from core.cohort import Cohort, require_classes
 from core.random import numpy_generator
@@ -14,6 +13,7 @@ from generators.ctgan import fit_ctgan
 from generators.fusion import fuse
 from generators.hierarchical import fit_hierarchical
 from generators.labels import hidden_columns, label
+from generators.quality.cohort import cohort_quality
 from generators.quality.profiles import profile_quality
 from generators.quality.rhythms import rhythm_quality
 from generators.sources import LifeSnapsSettings, TableSettings, read_source
@@ -112,9 +112,8 @@ def cohort(context: Context) -> dict[str, Any]:
     synthetic = synthetic.with_risk(label(synthetic, config.labels, context.tracker, relative_to=train))
     require_classes(synthetic, "synthetic cohort")
     save_cohort(context.out, synthetic)
-    quality = cohort_quality(
-        synthetic, train, holdout, hidden_columns(config.labels), numpy_generator(config.seed, "cohort", "metrics")
-    )
+    hidden, metrics = hidden_columns(config.labels), numpy_generator(config.seed, "cohort", "metrics")
+    quality = cohort_quality(synthetic, train, holdout, hidden, config.cohort.sensitive, metrics)
     return {**quality, "seconds": round(seconds, 2)}
 
 
