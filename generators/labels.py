@@ -13,7 +13,7 @@ import pandas as pd
 from core.cohort import RISK_CLASSES, Cohort, signal_index
 from core.errors import DataError
 from core.protocols import Tracker
-from core.settings import Count, Index, Positive
+from core.settings import Count, Fraction, Index, Positive
 from core.signals import DAYS, names
 
 LOW, MEDIUM, HIGH = range(3)
@@ -51,11 +51,15 @@ class ProfileRule:
 
 @dataclass(frozen=True)
 class RulesSettings:
-    """Documented clinical rules whose points add up (``labels=rules``)."""
+    """Documented clinical rules whose points add up (``labels=rules``).
+
+    The cut-offs are shares of the points that the applicable rules can give, so that a cohort which lacks a signal or a
+    profile column is judged on the same footing.
+    """
 
     kind: Literal["rules"]
-    medium_at: Positive  # points from which risk is Medium
-    high_at: Positive  # points from which risk is High
+    medium_at: Fraction  # share of the attainable points from which risk is Medium
+    high_at: Fraction  # the same for High
     week: dict[str, WeekRule]
     profile: dict[str, ProfileRule]
 
@@ -137,10 +141,9 @@ def _column(profiles: pd.DataFrame, settings: ColumnSettings, given: Sequence[ob
 
 
 def _rules(cohort: Cohort, settings: RulesSettings, tracker: Tracker, base: Cohort) -> np.ndarray:
-    points = np.zeros(len(cohort))
-    for fired, rule in fired_rules(cohort, settings, tracker, base).values():
-        points += fired * rule.points
-    risk = np.where(points >= settings.high_at, HIGH, np.where(points >= settings.medium_at, MEDIUM, LOW))
+    fired = fired_rules(cohort, settings, tracker, base).values()
+    share = sum(rows * rule.points for rows, rule in fired) / sum(rule.points for _, rule in fired)
+    risk = np.where(share >= settings.high_at, HIGH, np.where(share >= settings.medium_at, MEDIUM, LOW))
     return risk.astype(np.int8)
 
 
@@ -179,7 +182,7 @@ def _run(flags: np.ndarray, days: int) -> np.ndarray:
     """Whether at least ``days`` consecutive days are flagged."""
     if days > flags.shape[1]:
         return np.zeros(len(flags), bool)
-    together: np.ndarray = np.lib.stride_tricks.sliding_window_view(flags, days, axis=1).all(axis=2)
+    together = np.asarray(np.lib.stride_tricks.sliding_window_view(flags, days, axis=1).all(axis=2))
     return np.asarray(together.any(axis=1))
 
 
