@@ -10,16 +10,21 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge, Le
+from annotated_types import Ge
+from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor, is_vecenv_wrapped
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+from torch import Tensor
 
 from core.errors import ConfigError, NumericalError
-from core.protocols import Tracker
+from core.protocols import State, Tracker
 from core.settings import Count, Fraction, NonNegative, Positive
+from core.treatments import TREATMENTS
+from envs.observation import BOUND as LATENT_BOUND
+from envs.sb3 import PatientVecEnv
 from intervention.policy import ACTIVATIONS, Contraindication, DualHeadAgent, DualHeadPolicy, resolve
 
 
@@ -44,7 +49,9 @@ class PolicySettings:
     activation: Literal["tanh", "relu"]
     bootstrap_horizon: bool  # value the weeks after the last one (True), or let the course end there (False)
     contraindications: tuple[Contraindication, ...]  # what must never be given, and to whom
-    threads: Annotated[int, Ge(1), Le(64)]  # torch threads while training
+    world: Literal["twin", "trial"]  # where the policy learns
+    seeds: Count  # how many policies are trained, each from its own seed
+    privileged: bool  # also train, in Trial, a policy that sees the latent response: the upper reference
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ def train_policy(
         NumericalError: a loss became non-finite.
     """
     _check_sizes(vec_env, settings, names)
-    with isolated_random_state(), torch_threads(settings.threads):
+    with isolated_random_state():
         model = make_ppo(vec_env, settings, seed, names)
         writer = _TrackerWriter(tracker) if tensorboard_dir is None else TensorBoardOutputFormat(str(tensorboard_dir))
         model.set_logger(Logger(None, [writer]))
@@ -98,8 +105,6 @@ def make_ppo(vec_env: VecEnv, settings: PolicySettings, seed: int, names: tuple[
     """The algorithm, ready to learn. It seeds Python's, numpy's and torch's global generators: call it isolated."""
     if not settings.bootstrap_horizon:
         vec_env = FiniteHorizon(vec_env)
-    if not is_vecenv_wrapped(vec_env, VecMonitor):
-        vec_env = VecMonitor(vec_env)
     return PPO(
         DualHeadPolicy,
         vec_env,
@@ -142,6 +147,45 @@ class FiniteHorizon(VecEnvWrapper):
         return observation, reward, done, infos
 
 
+class PrivilegedVecEnv(VecEnvWrapper):
+    """Trial's patients with their latent response in view: what is attainable by who knows how each would respond.
+
+    ``venv`` must hold a ``simulation`` of Trial; ``names`` are the observations it appends.
+    """
+
+    names = tuple(f"response.{name}" for name in TREATMENTS[1:])
+
+    def __init__(self, venv: PatientVecEnv) -> None:
+        self.simulation = venv.simulation
+        (size,) = venv.observation_space.shape or (0,)
+        space = spaces.Box(-LATENT_BOUND, LATENT_BOUND, (size + len(self.names),), np.float32)
+        super().__init__(venv, observation_space=space)
+
+    def reset(self) -> np.ndarray:
+        return self._with_latents(self.venv.reset())
+
+    def step_wait(self) -> VecEnvStepReturn:
+        before = latents(self.simulation.state).numpy(force=True)  # of those whose course may end now
+        observation, reward, done, infos = self.venv.step_wait()
+        for row in np.flatnonzero(done):
+            infos[row]["terminal_observation"] = np.append(infos[row]["terminal_observation"], before[row])
+        return self._with_latents(observation), reward, done, infos
+
+    def _with_latents(self, observation: Any) -> np.ndarray:
+        return np.concatenate([observation, latents(self.simulation.state).numpy(force=True)], axis=1)
+
+
+def latents(state: State) -> Tensor:
+    """The log of Trial's latent response, ``[B, 4]``.
+
+    Raises:
+        ConfigError: these dynamics have none (only Trial knows it).
+    """
+    if "response" not in state:
+        raise ConfigError("a privileged policy needs Trial's latent response, which this environment lacks; use Trial")
+    return state["response"].log().clamp(-LATENT_BOUND, LATENT_BOUND)
+
+
 @contextmanager
 def isolated_random_state() -> Iterator[None]:
     """Whatever happens inside, Python's, numpy's and torch's global generators are afterwards as before."""
@@ -152,17 +196,6 @@ def isolated_random_state() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(legacy)  # noqa: NPY002
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Run with this many torch threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Progress(BaseCallback):

@@ -71,7 +71,10 @@ class Bandit(VecEnv):
         right = np.where(self.observation[:, 0] < 0, 1, 3)
         target = np.vectorize(BEST_DOSE.get)(right)
         reward = np.where(treatment == right, 1 - 4 * (dose - target) ** 2, 0).astype(np.float32)
-        infos = [{"terminal_observation": row, "TimeLimit.truncated": True} for row in self.observation]
+        infos = [
+            {"terminal_observation": row, "TimeLimit.truncated": True, "episode": {"r": float(r), "l": 1, "t": 0.0}}
+            for row, r in zip(self.observation, reward, strict=True)
+        ]
         return self.reset(), reward, np.ones(self.num_envs, bool), infos
 
     def close(self) -> None:

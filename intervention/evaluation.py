@@ -1,0 +1,260 @@
+"""How good a policy is: courses of held-out patients in Trial, the same luck for every policy, intervals by patient."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from annotated_types import Ge
+from sklearn.tree import DecisionTreeClassifier, export_text
+from torch import Tensor
+
+from core.protocols import Tracker
+from core.random import stream_keys
+from core.settings import Count, Fraction, Positive
+from core.treatments import TREATMENTS
+from envs.simulation import Simulation, Step
+from intervention.baselines import Action, Policy, SteppedCareSettings
+
+EPISODE_COLUMNS = (
+    "policy", "seed", "patient", "week", "treatment", "intensity", "risk", "reward", "adverse_event", "remission",
+)  # fmt: skip
+SEED_STRIDE = 1_000_003  # more than any number of environments
+MEASURES = ("return", "remission", "weeks_to_remission", "dose_weeks", "adverse_events")
+ACTION_STREAM = 7  # sets the random policies' draws apart from the simulator's
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    patients: Count  # held-out patients treated by every policy, at most all there are
+    seeds: Count  # courses of each of them, with different luck
+    resamples: Count  # bootstrap resamples of the patients
+    confidence: Fraction  # of the intervals
+    constant_intensities: tuple[Positive, ...]  # doses of the constant policies
+    stepped_care: SteppedCareSettings
+    greedy_intensities: tuple[Positive, ...]  # doses the greedy policy weighs
+    tree_depth: Count  # of the tree that explains the policy
+    tree_leaf: Annotated[int, Ge(1)]  # observations a leaf holds at least
+
+
+def run_policy(name: str, policy: Policy, simulation: Simulation, rows: Tensor, seed: int) -> pd.DataFrame:
+    """One course of each patient in ``rows`` (int64 ``[B]``) under ``policy``; columns ``EPISODE_COLUMNS``.
+
+    ``simulation`` must be new and hold B environments: patient i then always meets the luck of environment i, whatever
+    the policy, which pairs policies by patient. ``week`` counts from 1; a course ends at remission or the horizon.
+    """
+    observation = simulation.reset(rows=rows)
+    policy.reset(simulation, rows)
+    running = torch.ones(len(rows), dtype=torch.bool)
+    environment = torch.arange(len(rows))
+    patient = np.asarray(simulation.patients.ids)[rows.numpy()]
+    weeks, week = [], 0
+    while running.any():
+        treatment, intensity = policy.act(simulation, observation, stream_keys(seed, ACTION_STREAM, environment, week))
+        step = simulation.step(treatment, intensity)
+        policy.observe(simulation, (treatment, intensity), step)
+        observation, week = step.observation, week + 1
+        columns = {
+            "treatment": treatment,
+            "intensity": step.info["intensity"],
+            "risk": step.info["risk"],
+            "reward": step.reward,
+            "adverse_event": step.info["adverse"],
+            "remission": step.terminated,
+        }
+        kept = running.numpy()
+        frame = pd.DataFrame({column: values[running].cpu().numpy() for column, values in columns.items()})
+        weeks.append(frame.assign(policy=name, seed=seed, patient=patient[kept], week=week))
+        running = running & ~step.terminated & ~step.truncated
+    return pd.concat(weeks, ignore_index=True)[list(EPISODE_COLUMNS)]
+
+
+def observations_under(policy: Policy, simulation: Simulation, rows: Tensor, seed: int) -> Tensor:
+    """Observations ``[M, D]`` met in one course of each patient in ``rows`` under ``policy``; arguments as above."""
+    met: list[Tensor] = []
+    run_policy("", _Recorder(policy, met), simulation, rows, seed)
+    return torch.cat(met)
+
+
+class _Recorder:
+    """A policy that keeps the observations of courses still running."""
+
+    def __init__(self, policy: Policy, met: list[Tensor]) -> None:
+        self.policy, self.met = policy, met
+
+    def reset(self, simulation: Simulation, rows: Tensor) -> None:
+        self.running = torch.ones(len(rows), dtype=torch.bool)
+        self.policy.reset(simulation, rows)
+
+    def act(self, simulation: Simulation, observation: Tensor, keys: Tensor) -> Action:
+        self.met.append(observation[self.running])
+        return self.policy.act(simulation, observation, keys)
+
+    def observe(self, simulation: Simulation, action: Action, step: Step) -> None:
+        self.running = self.running & ~step.terminated & ~step.truncated
+        self.policy.observe(simulation, action, step)
+
+
+def run_policies(
+    policies: Mapping[str, Policy],
+    make_simulation: Callable[[int], Simulation],
+    rows: Tensor,
+    seeds: Sequence[int],
+    tracker: Tracker,
+) -> pd.DataFrame:
+    """Every policy on every patient with every seed; ``make_simulation(seed)`` gives a new one of ``len(rows)``.
+
+    The simulation's own seeds are the given ones spread far apart, as environment i of a simulation adds i.
+    """
+    jobs = [(name, seed) for name in policies for seed in seeds]
+    frames = [
+        run_policy(name, policies[name], make_simulation(seed * SEED_STRIDE), rows, seed)
+        for name, seed in tracker.track(jobs, "evaluation", total=len(jobs))
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def courses(episodes: pd.DataFrame) -> pd.DataFrame:
+    """One row per policy and patient, the mean over seeds of ``MEASURES``.
+
+    ``weeks_to_remission`` is restricted to the horizon: a course without remission counts all its weeks.
+    """
+    by_course = episodes.groupby(["policy", "patient", "seed"], sort=True)
+    table = by_course.agg(
+        **{
+            "return": ("reward", "sum"),
+            "remission": ("remission", "max"),
+            "weeks_to_remission": ("week", "max"),
+            "dose_weeks": ("intensity", "sum"),
+            "adverse_events": ("adverse_event", "sum"),
+        }
+    )
+    return table.astype(float).groupby(level=["policy", "patient"]).mean()
+
+
+def summarise(
+    episodes: pd.DataFrame, rng: np.random.Generator, resamples: int, confidence: float
+) -> dict[str, dict[str, Any]]:
+    """Per policy: the mean of every measure, with bootstrap intervals (by patient) of return and remission.
+
+    ``return_iqm`` is the mean of the middle half of the patients (Agarwal et al. 2021, arXiv 2108.13264).
+    """
+    table = courses(episodes)
+    summary = {}
+    for name in table.index.unique("policy"):
+        one = table.loc[name]
+        draws = rng.integers(len(one), size=(resamples, len(one)))
+        returns, remission = one["return"].to_numpy(), one["remission"].to_numpy()
+        summary[str(name)] = {
+            **{measure: float(one[measure].mean()) for measure in MEASURES},
+            "return_ci": _interval(returns[draws].mean(axis=1), confidence),
+            "return_iqm": float(interquartile_mean(returns)),
+            "return_iqm_ci": _interval(interquartile_mean(returns[draws]), confidence),
+            "remission_ci": _interval(remission[draws].mean(axis=1), confidence),
+            "patients": len(one),
+        }
+    return summary
+
+
+def interquartile_mean(values: np.ndarray) -> np.ndarray:
+    """Mean of the middle half along the last axis; a quarter that is no whole number of values is cut down."""
+    cut = values.shape[-1] // 4
+    return np.sort(values, axis=-1)[..., cut : values.shape[-1] - cut].mean(axis=-1)
+
+
+def best_constant(episodes: pd.DataFrame) -> str:
+    """The constant policy (named ``constant_<treatment>_<intensity>``) of the highest mean return.
+
+    Chosen on the same patients it is then reported on: an optimistic baseline, hence the stricter one to beat.
+    """
+    returns = courses(episodes)["return"].groupby(level="policy").mean()
+    constants = returns[returns.index.str.startswith("constant_")]
+    return str(constants.idxmax())
+
+
+def normalised_score(
+    episodes: pd.DataFrame,
+    policy: str,
+    floor: str,
+    ceiling: str,
+    rng: np.random.Generator,
+    resamples: int,
+    confidence: float,
+) -> tuple[float, list[float]]:
+    """(J - J_floor) / (J_ceiling - J_floor) and its interval; all three from the same resampled patients."""
+    returns = _paired(episodes, [policy, floor, ceiling])  # (P, 3)
+    draws = returns[rng.integers(len(returns), size=(resamples, len(returns)))].mean(axis=1)  # (R, 3)
+
+    def score(j: np.ndarray) -> np.ndarray:
+        return (j[..., 0] - j[..., 1]) / (j[..., 2] - j[..., 1])
+
+    return float(score(returns.mean(axis=0))), _interval(score(draws), confidence)
+
+
+def exploitation_gap(twin: pd.DataFrame, trial: pd.DataFrame, policy: str, floor: str, ceiling: str) -> float:
+    """|J_Twin - J_Trial| of ``policy`` as a share of (J_ceiling - J_floor) in Trial.
+
+    Large where the policy has learned what only the Twin believes.
+    """
+    in_twin, _ = _paired(twin, [policy, policy]).mean(axis=0)
+    in_trial, low, high = _paired(trial, [policy, floor, ceiling]).mean(axis=0)
+    return float(abs(in_twin - in_trial) / (high - low))
+
+
+def probability_of_improvement(
+    episodes: pd.DataFrame, policy: str, other: str, rng: np.random.Generator, resamples: int, confidence: float
+) -> tuple[float, list[float]]:
+    """Share of patients who fare better under ``policy`` than under ``other`` (ties count half), and its interval."""
+    returns = _paired(episodes, [policy, other])
+    better = (returns[:, 0] > returns[:, 1]) + 0.5 * (returns[:, 0] == returns[:, 1])
+    draws = better[rng.integers(len(better), size=(resamples, len(better)))].mean(axis=1)
+    return float(better.mean()), _interval(draws, confidence)
+
+
+def by_subgroup(episodes: pd.DataFrame, groups: pd.Series) -> dict[str, dict[str, dict[str, float]]]:
+    """Mean measures per group and policy; ``groups`` maps patient id (its index) to a group's name."""
+    table = courses(episodes).reset_index()
+    table["group"] = table["patient"].map(groups)
+    means = table.groupby(["group", "policy"])[list(MEASURES)].mean()
+    sizes = table.groupby(["group", "policy"]).size()
+    result: dict[str, dict[str, dict[str, float]]] = {}
+    for (group, policy), row in means.iterrows():
+        result.setdefault(str(group), {})[str(policy)] = {**row.to_dict(), "patients": int(sizes[(group, policy)])}
+    return result
+
+
+def explain_policy(
+    choose: Callable[[Tensor], Tensor],
+    training: Tensor,
+    heldout: Tensor,
+    names: Sequence[str],
+    depth: int,
+    leaf: int,
+) -> tuple[str, float]:
+    """A tree that imitates the treatment choice, as text, and the share of held-out choices it gets right.
+
+    Args:
+        choose: observations ``[B, D]`` to treatments int64 ``[B]``.
+        training, heldout: observations ``[., D]`` of different patients, as met under the policy.
+        names: the D observations.
+    """
+    tree = DecisionTreeClassifier(max_depth=depth, min_samples_leaf=leaf, random_state=0)
+    tree.fit(training.numpy(), choose(training).numpy())
+    fidelity = float((tree.predict(heldout.numpy()) == choose(heldout).numpy()).mean())
+    classes = [TREATMENTS[int(label)] for label in tree.classes_]
+    return export_text(tree, feature_names=list(names), class_names=classes, max_depth=depth), fidelity
+
+
+def _paired(episodes: pd.DataFrame, policies: Sequence[str]) -> np.ndarray:
+    """Returns ``[P, len(policies)]`` of the same patients under each policy."""
+    wide = courses(episodes)["return"].unstack("policy")
+    chosen = wide[list(policies)]
+    assert not chosen.isna().to_numpy().any(), "every policy must have treated the same patients"
+    return chosen.to_numpy()
+
+
+def _interval(draws: np.ndarray, confidence: float) -> list[float]:
+    tail = (1 - confidence) / 2
+    return [float(value) for value in np.quantile(draws, [tail, 1 - tail])]

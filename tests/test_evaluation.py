@@ -1,0 +1,348 @@
+"""Baselines and evaluation: courses are paired by patient, summaries are what they say, trees explain what they can."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pydantic
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from core.cohort import Cohort
+from core.encoding import ProfileEncoder, WeekScaler
+from core.errors import ConfigError
+from core.patients import Patients, from_cohort
+from core.protocols import NullTracker, State
+from core.random import numpy_generator, stream_keys
+from core.signals import DEFAULT_SIGNALS
+from core.treatments import TREATMENTS
+from envs.rewards import EnvSettings
+from envs.sb3 import PatientVecEnv
+from envs.severity import SeverityIndex
+from envs.simulation import Simulation
+from envs.trial import Trial, TrialSettings
+from intervention.baselines import (
+    Constant,
+    Greedy,
+    Learned,
+    Random,
+    SteppedCare,
+    SteppedCareSettings,
+    standard_policies,
+)
+from intervention.evaluation import (
+    EPISODE_COLUMNS,
+    EvaluateSettings,
+    best_constant,
+    by_subgroup,
+    courses,
+    explain_policy,
+    exploitation_gap,
+    interquartile_mean,
+    normalised_score,
+    observations_under,
+    probability_of_improvement,
+    run_policies,
+    run_policy,
+    summarise,
+)
+from intervention.policy import DualHeadAgent
+from intervention.training import PolicySettings, PrivilegedVecEnv, latents, train_policy
+
+CONF = Path(__file__).parents[1] / "conf"
+PEOPLE = 60
+
+
+def load(name: str, kind: type) -> Any:
+    return pydantic.TypeAdapter(kind).validate_python(yaml.safe_load((CONF / f"{name}.yaml").read_text())[name])
+
+
+ENV, TRIAL, EVALUATE = load("env", EnvSettings), load("trial", TrialSettings), load("evaluate", EvaluateSettings)
+
+
+@pytest.fixture(scope="module")
+def patients() -> Patients:
+    """People somewhat less well than average, their weeks plain noise about their own mean."""
+    rng = np.random.default_rng(0)
+    person = rng.normal(size=(PEOPLE, 1, 4)) * [0.5, 0.8, 8, 1.0]
+    week = np.array([6.8, 6.0, 66, 5.5]) + person + rng.normal(size=(PEOPLE, 7, 4)) * [1.0, 1.0, 2, 1.2]
+    week = week.clip([s.low for s in DEFAULT_SIGNALS], [s.high for s in DEFAULT_SIGNALS]).astype(np.float32)
+    profiles = pd.DataFrame({"age": rng.uniform(20, 70, PEOPLE), "family_history": rng.choice(["yes", "no"], PEOPLE)})
+    cohort = Cohort(profiles, week, np.ones(week.shape, bool), np.arange(PEOPLE), DEFAULT_SIGNALS)
+    return from_cohort(cohort, ProfileEncoder.fit(profiles), WeekScaler.fit(cohort))
+
+
+def simulation(patients: Patients, envs: int, seed: int = 0) -> Simulation:
+    risk = SeverityIndex(patients.signals, patients.scaler)
+    return Simulation(patients, Trial(patients, TRIAL, 0), risk, ENV, envs, seed)
+
+
+def training_env(patients: Patients, envs: int) -> PatientVecEnv:
+    risk = SeverityIndex(patients.signals, patients.scaler)
+    return PatientVecEnv(patients, Trial(patients, TRIAL, 0), risk, replace(ENV, min_risk=0.2), envs, 0)
+
+
+def small_settings(**changes: Any) -> PolicySettings:
+    small = {"steps": 1024, "environments": 64, "rollout_weeks": 4, "batch_size": 128, "hidden": (16,)}
+    return replace(load("policy", PolicySettings), **{**small, **changes})
+
+
+def episodes_of(returns: dict[str, list[float]], seed: int = 0) -> pd.DataFrame:
+    """Courses of one week with these returns, one per patient."""
+    frames = [
+        pd.DataFrame(
+            {
+                "policy": name, "seed": seed, "patient": np.arange(len(values)), "week": 1, "treatment": 1,
+                "intensity": 0.5, "risk": 0.3, "reward": values, "adverse_event": False, "remission": False,
+            }
+        )
+        for name, values in returns.items()
+    ]  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
+# --- courses
+
+
+def test_policies_meet_the_same_patients_with_the_same_luck(patients: Patients) -> None:
+    rows = torch.arange(20)
+    same = {"a": Constant(2, 0.5), "b": Constant(2, 0.5), "none": Constant(0, 0.0), "control": Constant(0, 0.7)}
+    episodes = run_policies(same, lambda s: simulation(patients, 20, s), rows, [0, 1], NullTracker())
+    assert tuple(episodes.columns) == EPISODE_COLUMNS
+    by_name = {name: one.drop(columns="policy").reset_index(drop=True) for name, one in episodes.groupby("policy")}
+    pd.testing.assert_frame_equal(by_name["a"], by_name["b"])
+    pd.testing.assert_frame_equal(by_name["none"], by_name["control"])  # Control has no dose
+    assert not by_name["a"].equals(by_name["none"])
+    first, second = (one["risk"].to_numpy() for _, one in by_name["none"].groupby("seed"))
+    assert not np.array_equal(first[:20], second[:20])  # seeds are different luck
+
+
+def test_a_course_does_not_depend_on_which_other_policies_run(patients: Patients) -> None:
+    rows = torch.arange(10)
+    alone = run_policy("random", Random(), simulation(patients, 10), rows, 0)
+    many = run_policies(
+        {"none": Constant(0, 0.0), "random": Random()}, lambda s: simulation(patients, 10, s), rows, [0], NullTracker()
+    )
+    pd.testing.assert_frame_equal(alone, many[many["policy"] == "random"].reset_index(drop=True))
+
+
+def test_a_course_counts_its_weeks_and_ends_at_remission_or_the_horizon(patients: Patients) -> None:
+    episodes = run_policy("cbt", Constant(2, 0.6), simulation(patients, PEOPLE), torch.arange(PEOPLE), 0)
+    lengths = set()
+    for _, course in episodes.groupby("patient"):
+        assert course["week"].tolist() == list(range(1, len(course) + 1))
+        assert not course["remission"].iloc[:-1].any()
+        assert course["remission"].iloc[-1] or len(course) == ENV.horizon
+        lengths.add(len(course))
+    assert len(lengths) > 1
+    met = observations_under(Constant(2, 0.6), simulation(patients, PEOPLE), torch.arange(PEOPLE), 0)
+    assert len(met) == len(episodes)
+
+
+def test_random_draws_every_treatment_and_dose_by_key() -> None:
+    keys = stream_keys(0, torch.arange(20_000))
+    treatment, intensity = Random().act(None, torch.zeros(20_000, 1), keys)  # type: ignore[arg-type]
+    assert torch.allclose(treatment.bincount() / 20_000, torch.full((5,), 0.2), atol=0.01)
+    assert 0.1 <= intensity.min() < 0.101
+    assert 0.999 < intensity.max() <= 1
+    again, _ = Random().act(None, torch.zeros(20_000, 1), keys)  # type: ignore[arg-type]
+    assert torch.equal(treatment, again)
+
+
+def test_every_constant_is_there() -> None:
+    policies = standard_policies(EVALUATE.constant_intensities, EVALUATE.stepped_care)
+    assert len(policies) == 3 + 4 * 10
+    assert {"none", "random", "stepped_care", "constant_cbt_0.5", "constant_medication_1"} <= set(policies)
+
+
+class ScriptedSimulation:
+    """Only what stepped care reads: a layout that says where the risk is."""
+
+    class layout:
+        slices = {"risk": slice(0, 1)}  # noqa: RUF012
+
+
+def test_stepped_care_moves_on_without_response_and_stays_with_it() -> None:
+    policy = SteppedCare(SteppedCareSettings(weeks=2, response=0.1, intensity=0.6))
+    policy.reset(ScriptedSimulation(), torch.arange(2))  # type: ignore[arg-type]
+    stuck, responding = [0.8] * 9, [0.8, 0.7, 0.6, 0.5, 0.4, 0.4, 0.4, 0.4, 0.4]
+    chosen = []
+    for risks in zip(stuck, responding, strict=True):
+        observation = torch.tensor(risks)[:, None]
+        treatment, intensity = policy.act(ScriptedSimulation(), observation, torch.zeros(2))  # type: ignore[arg-type]
+        assert torch.equal(intensity, torch.full((2,), 0.6))
+        chosen.append(treatment.tolist())
+    assert [t for t, _ in chosen] == [1, 1, 2, 2, 3, 3, 4, 4, 4]
+    assert [t for _, t in chosen] == [1, 1, 1, 1, 1, 1, 2, 2, 3]
+
+
+class StressLowering:
+    """A world model that believes one treatment lowers stress in proportion to its dose."""
+
+    def __init__(self, patients: Patients, works: int) -> None:
+        self.patients, self.works = patients, works
+        self.seen: list[Tensor] = []
+
+    def start(self, rows: Tensor, keys: Tensor) -> State:
+        return {"level": self.patients.week[rows].mean(dim=1)}
+
+    def expected_level(self, state: State, treatment: Tensor, intensity: Tensor) -> Tensor:
+        level = state["level"].clone()
+        level[:, 3] -= 3.0 * intensity * (treatment == self.works)
+        return level
+
+    def observe(self, state: State, treatment: Tensor, intensity: Tensor, week: Tensor, adverse: Tensor) -> State:
+        self.seen.append(week)
+        return {"level": week.mean(dim=1)}
+
+
+@pytest.mark.parametrize("works", [1, 3])
+def test_greedy_takes_what_its_model_believes_in_and_hears_what_happened(patients: Patients, works: int) -> None:
+    model = StressLowering(patients, works)
+    ill = torch.nonzero(simulation(patients, 1)._baseline[:, 2] > 0.2)[:, 0]
+    sim = simulation(patients, len(ill))
+    episodes = run_policy("greedy", Greedy(model, (0.1, 0.9)), sim, ill, 0)
+    first = episodes[episodes["week"] == 1]
+    assert (first["treatment"] == works).all()
+    assert np.allclose(first["intensity"], 0.9)
+    assert torch.equal(model.seen[-1], sim.days)
+
+
+def test_privileged_agents_see_the_latent_response_of_their_own_patient(patients: Patients) -> None:
+    env = PrivilegedVecEnv(training_env(patients, 8))
+    observation = env.reset()
+    ended = 0
+    for _ in range(ENV.horizon + 1):
+        rows = env.simulation.rows
+        before = env.simulation.dynamics.response[rows].log().numpy()  # type: ignore[attr-defined]
+        np.testing.assert_allclose(observation[:, -4:], before, rtol=1e-6)
+        observation, _, done, infos = env.step(np.tile([2.0, 0.5], (8, 1)).astype(np.float32))
+        for row in np.flatnonzero(done):
+            ended += 1
+            np.testing.assert_allclose(infos[row]["terminal_observation"][-4:], before[row], rtol=1e-6)
+    assert ended >= 8
+    with pytest.raises(ConfigError, match="use Trial"):
+        latents({"rows": torch.arange(3)})
+
+
+def test_a_trained_agent_treats_and_survives_the_round_trip(patients: Patients) -> None:
+    env = training_env(patients, 64)
+    names = env.simulation.layout.names
+    trained = train_policy(env, small_settings(), 0, NullTracker(), names)
+    assert trained.steps == 1024
+    assert trained.agent.names == names
+    loaded = DualHeadAgent.from_artifact(trained.agent.to_artifact())
+    rows = torch.arange(20)
+    one, two = (
+        run_policy("ppo", Learned(a, False), simulation(patients, 20), rows, 0) for a in (trained.agent, loaded)
+    )
+    pd.testing.assert_frame_equal(one, two)
+
+    upper = PrivilegedVecEnv(training_env(patients, 64))
+    seeing = train_policy(upper, small_settings(), 0, NullTracker(), names + PrivilegedVecEnv.names).agent
+    courses_seen = run_policy("privileged", Learned(seeing, True), simulation(patients, 20), rows, 0)
+    assert courses_seen["patient"].nunique() == 20
+
+
+# --- summaries
+
+
+def test_courses_sum_what_they_should() -> None:
+    episodes = pd.DataFrame(
+        {
+            "policy": "p", "seed": [0, 0, 0, 1, 1], "patient": 7, "week": [1, 2, 3, 1, 2], "treatment": [1, 2, 0, 4, 4],
+            "intensity": [0.5, 1.0, 0.0, 0.2, 0.2], "risk": 0.5, "reward": [1.0, 2.0, 3.0, 0.5, -0.5],
+            "adverse_event": [True, True, False, False, False], "remission": [False, False, True, False, False],
+        }
+    )  # fmt: skip
+    row = courses(episodes).loc[("p", 7)]
+    assert row["return"] == pytest.approx((6 + 0) / 2)
+    assert row["remission"] == 0.5
+    assert row["weeks_to_remission"] == 2.5
+    assert row["dose_weeks"] == pytest.approx((1.5 + 0.4) / 2)
+    assert row["adverse_events"] == 1
+
+
+def test_interquartile_mean_by_hand() -> None:
+    assert interquartile_mean(np.array([100.0, 1, 2, -50])) == 1.5
+    assert interquartile_mean(np.array([3.0])) == 3
+    np.testing.assert_allclose(interquartile_mean(np.array([[0.0, 1, 2, 3], [9, 4, 6, 0]])), [1.5, 5])
+
+
+def test_intervals_are_those_of_the_mean() -> None:
+    values = np.random.default_rng(0).normal(2, 3, 400)
+    summary = summarise(episodes_of({"p": values.tolist()}), np.random.default_rng(1), 2000, 0.95)["p"]
+    half = 1.96 * values.std() / 20
+    assert summary["return"] == pytest.approx(values.mean())
+    np.testing.assert_allclose(summary["return_ci"], [values.mean() - half, values.mean() + half], atol=0.12 * half)
+    low, high = summary["return_iqm_ci"]
+    assert low < summary["return_iqm"] < high
+    assert summary["patients"] == 400
+    flat = summarise(episodes_of({"p": [2.0] * 10}), np.random.default_rng(1), 50, 0.95)["p"]
+    assert flat["return_ci"] == [2.0, 2.0]
+
+
+def test_normalised_score_is_zero_at_the_floor_and_one_at_the_ceiling() -> None:
+    base = np.random.default_rng(0).normal(size=50)
+    episodes = episodes_of({"low": list(base), "high": list(base + 4), "mid": list(base + 1)})
+    for policy, expected in (("low", 0.0), ("high", 1.0), ("mid", 0.25)):
+        score, (left, right) = normalised_score(episodes, policy, "low", "high", np.random.default_rng(0), 200, 0.95)
+        assert score == pytest.approx(expected)
+        # Paired resampling: the patients' own differences, which all policies share, leave no width.
+        assert left == pytest.approx(expected)
+        assert right == pytest.approx(expected)
+
+
+def test_exploitation_gap_by_hand() -> None:
+    trial = episodes_of({"ppo": [3.0, 5.0], "none": [0.0, 2.0], "privileged": [6.0, 6.0]})
+    twin = episodes_of({"ppo": [5.0, 6.0]})
+    assert exploitation_gap(twin, trial, "ppo", "none", "privileged") == pytest.approx(1.5 / 5)
+
+
+def test_probability_of_improvement_counts_ties_half() -> None:
+    episodes = episodes_of({"a": [1.0, 2, 3, 4], "b": [0.0, 2, 9, 9]})
+    share, (low, high) = probability_of_improvement(episodes, "a", "b", np.random.default_rng(0), 500, 0.95)
+    assert share == pytest.approx(1.5 / 4)
+    assert low < share < high
+
+
+def test_comparisons_refuse_unpaired_patients() -> None:
+    episodes = pd.concat([episodes_of({"a": [1.0, 2.0]}), episodes_of({"b": [1.0]})])
+    with pytest.raises(AssertionError, match="same patients"):
+        probability_of_improvement(episodes, "a", "b", np.random.default_rng(0), 10, 0.95)
+
+
+def test_best_constant_is_a_constant() -> None:
+    episodes = episodes_of({"none": [9.0, 9], "constant_cbt_0.5": [3.0, 1], "constant_app_0.1": [2.0, 1]})
+    assert best_constant(episodes) == "constant_cbt_0.5"
+
+
+def test_subgroups_partition_the_patients() -> None:
+    episodes = episodes_of({"a": [1.0, 2, 3, 6]})
+    groups = by_subgroup(episodes, pd.Series(["x", "x", "y", "y"]))
+    assert groups["x"]["a"]["return"] == 1.5
+    assert groups["y"]["a"]["return"] == 4.5
+    assert groups["x"]["a"]["patients"] == 2
+
+
+def test_a_tree_explains_a_rule_and_admits_that_it_cannot_explain_noise() -> None:
+    rng = numpy_generator(0, "tree")
+    training, heldout = (torch.from_numpy(rng.normal(size=(600, 3)).astype(np.float32)) for _ in range(2))
+    names = ("risk", "stress", "time")
+
+    def rule(observation: Tensor) -> Tensor:
+        return torch.where(observation[:, 1] > 0.3, 2, torch.where(observation[:, 2] > 0, 1, 4))
+
+    text, fidelity = explain_policy(rule, training, heldout, names, 4, 5)
+    assert fidelity > 0.98
+    assert "stress" in text
+    assert all(TREATMENTS[t] in text for t in (1, 2, 4))
+
+    def noise(observation: Tensor) -> Tensor:
+        return torch.from_numpy(rng.integers(0, 5, len(observation)))
+
+    assert explain_policy(noise, training, heldout, names, 4, 5)[1] < 0.35
