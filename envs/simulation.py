@@ -63,12 +63,15 @@ class Simulation:
         self._static = bounded(torch.cat([scaled, patients.features], dim=1).float())  # (N, 7C + P)
         self._ids = torch.as_tensor(patients.ids, dtype=torch.int64, device=self.device)
         self.state: State = {}
+        self.seeds = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+        self.episode = torch.full_like(self.seeds, -1)
         self.reseed(seed + first_env + torch.arange(num_envs))
 
-    def reseed(self, seeds: Tensor) -> None:
-        """Give each environment its seed (int64 ``[B]``) and start its episodes from the first; call ``reset`` next."""
-        self.seeds = seeds.to(self.device, torch.int64)
-        self.episode = torch.full_like(self.seeds, -1)
+    def reseed(self, seeds: Tensor, which: Tensor | None = None) -> None:
+        """Give the environments (or those True in ``which``) their seeds, int64 ``[B]``; call ``reset`` next."""
+        given = torch.ones(self.num_envs, dtype=torch.bool) if which is None else which
+        self.seeds = torch.where(given.to(self.device), seeds.to(self.device, torch.int64), self.seeds)
+        self.episode = torch.where(given.to(self.device), -1, self.episode)
 
     @torch.no_grad()
     def reset(self, rows: Tensor | None = None, which: Tensor | None = None) -> Tensor:
