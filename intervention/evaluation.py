@@ -217,11 +217,10 @@ def by_subgroup(episodes: pd.DataFrame, groups: pd.Series) -> dict[str, dict[str
     """Mean measures per group and policy; ``groups`` maps patient id (its index) to a group's name."""
     table = courses(episodes).reset_index()
     table["group"] = table["patient"].map(groups)
-    means = table.groupby(["group", "policy"])[list(MEASURES)].mean()
-    sizes = table.groupby(["group", "policy"]).size()
     result: dict[str, dict[str, dict[str, float]]] = {}
-    for (group, policy), row in means.iterrows():
-        result.setdefault(str(group), {})[str(policy)] = {**row.to_dict(), "patients": int(sizes[(group, policy)])}
+    for (group, policy), one in table.groupby(["group", "policy"]):  # type: ignore[misc]
+        means = {measure: float(one[measure].mean()) for measure in MEASURES}
+        result.setdefault(str(group), {})[str(policy)] = {**means, "patients": len(one)}
     return result
 
 
