@@ -1,8 +1,9 @@
 """Training the dual-head policy with stable-baselines3's PPO, as one call that leaves no global state behind."""
 
+import math
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,14 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from torch import Tensor
 
+from core.artifact import Artifact
 from core.errors import ConfigError, NumericalError
 from core.protocols import State, Tracker
 from core.settings import Count, Fraction, NonNegative, Positive
 from core.treatments import TREATMENTS
 from envs.observation import BOUND as LATENT_BOUND
 from envs.sb3 import PatientVecEnv
+from intervention.checkpoint import begin_leg, capture, restore
 from intervention.policy import ACTIVATIONS, Contraindication, DualHeadAgent, DualHeadPolicy, resolve
 
 
@@ -50,6 +53,7 @@ class PolicySettings:
     bootstrap_horizon: bool  # value the weeks after the last one (True), or let the course end there (False)
     contraindications: tuple[Contraindication, ...]  # what must never be given, and to whom
     world: Literal["twin", "trial"]  # where the policy learns
+    leg_rollouts: Count  # rollouts between two checkpoints, at each of which courses start afresh
     seeds: Count  # how many policies are trained, each from its own seed
     privileged: bool  # also train, in Trial, a policy that sees the latent response: the upper reference
 
@@ -59,7 +63,7 @@ class TrainedPolicy:
     """What training leaves: the agent, and what it took."""
 
     agent: DualHeadAgent
-    steps: int
+    steps: int  # of this call: a resumed training does the rest
     seconds: float
     returns: tuple[float, ...]  # mean episode return of each rollout's latest 100 episodes, stochastic policy
 
@@ -76,13 +80,18 @@ def train_policy(
     names: tuple[str, ...],
     tensorboard_dir: Path | None = None,
     callbacks: Sequence[BaseCallback] = (),
+    resume: Artifact | None = None,
+    on_checkpoint: Callable[[Artifact], None] | None = None,
 ) -> TrainedPolicy:
     """Learn a policy in ``vec_env`` (action space Box ``[0, 0]`` to ``[4, 1]``); ``names`` name its observations.
 
-    stable-baselines3's own tags go to ``tensorboard_dir``, or to the tracker where there is none.
+    stable-baselines3's own tags go to ``tensorboard_dir``, or to the tracker where there is none. ``on_checkpoint``
+    receives where training stands after every leg; a training that is given this as ``resume``, with the same
+    settings and seed, ends with the very weights of the uninterrupted one.
 
     Raises:
         ConfigError: the sizes do not fit together, or a contraindication names what does not exist.
+        ArtifactError: the checkpoint is of another network.
         NumericalError: a loss became non-finite.
     """
     _check_sizes(vec_env, settings, names)
@@ -90,15 +99,19 @@ def train_policy(
         model = make_ppo(vec_env, settings, seed, names)
         writer = _TrackerWriter(tracker) if tensorboard_dir is None else TensorBoardOutputFormat(str(tensorboard_dir))
         model.set_logger(Logger(None, [writer]))
-        rollouts = -(-settings.steps // (settings.environments * settings.rollout_weeks))
-        progress = _Progress(tracker, rollouts)
-        start = time.perf_counter()
-        model.learn(settings.steps, callback=CallbackList([progress, *callbacks]))
+        legs = _Legs(settings, seed, tracker, on_checkpoint)
+        if resume is not None:
+            legs.returns = restore(model, resume)
+        start, before = time.perf_counter(), model.num_timesteps
+        model.learn(
+            max(settings.steps - before, 0), CallbackList([legs, *callbacks]), reset_num_timesteps=resume is None
+        )
         seconds = time.perf_counter() - start
+        require_finite(model)
         writer.close()
     assert isinstance(model.policy, DualHeadPolicy)
     agent = DualHeadAgent.from_policy(model.policy, settings.hidden, settings.activation, names)
-    return TrainedPolicy(agent, model.num_timesteps, seconds, tuple(progress.returns))
+    return TrainedPolicy(agent, model.num_timesteps - before, seconds, tuple(legs.returns))
 
 
 def make_ppo(vec_env: VecEnv, settings: PolicySettings, seed: int, names: tuple[str, ...]) -> PPO:
@@ -198,28 +211,49 @@ def isolated_random_state() -> Iterator[None]:
         np.random.set_state(legacy)  # noqa: NPY002
 
 
-class _Progress(BaseCallback):
-    """One tick of the tracker's bar per rollout; stops a training whose networks left the finite numbers."""
+class _Legs(BaseCallback):
+    """Begins the legs, hands out checkpoints between them, and ticks the tracker's bar once per rollout."""
 
-    def __init__(self, tracker: Tracker, rollouts: int) -> None:
+    def __init__(
+        self, settings: PolicySettings, seed: int, tracker: Tracker, on_checkpoint: Callable[[Artifact], None] | None
+    ) -> None:
         super().__init__()
-        self.ticks = iter(tracker.track(range(rollouts), "policy", total=rollouts))
+        self.settings, self.seed, self.tracker, self.on_checkpoint = settings, seed, tracker, on_checkpoint
         self.returns: list[float] = []
 
     def _on_training_start(self) -> None:
+        rollouts = -(-self.settings.steps // (self.settings.environments * self.settings.rollout_weeks))
+        left = range(len(self.returns), rollouts)
+        self.ticks = iter(self.tracker.track(left, "policy", total=len(left)))
+
+    def _on_rollout_start(self) -> None:
         next(self.ticks, None)
+        assert isinstance(self.model, PPO)
+        require_finite(self.model)
+        leg, rest = divmod(len(self.returns), self.settings.leg_rollouts)
+        if rest:
+            return
+        if leg and self.on_checkpoint is not None:
+            self.on_checkpoint(capture(self.model, self.returns))
+        begin_leg(self.model, self.seed, leg)
 
     def _on_step(self) -> bool:
         return True
 
     def _on_rollout_end(self) -> None:
+        finished = [episode["r"] for episode in self.model.ep_info_buffer or ()]
+        self.returns.append(float(np.mean(finished)) if finished else math.nan)
+
+    def _on_training_end(self) -> None:
         next(self.ticks, None)
-        if self.model.ep_info_buffer:
-            self.returns.append(float(np.mean([episode["r"] for episode in self.model.ep_info_buffer])))
-        if not all(bool(torch.isfinite(weight).all()) for weight in self.model.policy.parameters()):
-            raise NumericalError(
-                f"policy: a weight became non-finite before step {self.num_timesteps}; lower policy.learning_rate"
-            )
+
+
+def require_finite(model: PPO) -> None:
+    """Refuse a network that left the finite numbers."""
+    if not all(bool(torch.isfinite(weight).all()) for weight in model.policy.parameters()):
+        raise NumericalError(
+            f"policy: a weight became non-finite by step {model.num_timesteps}; lower policy.learning_rate"
+        )
 
 
 class _TrackerWriter(KVWriter):

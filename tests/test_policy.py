@@ -18,7 +18,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch.distributions import Beta, Categorical
 from torch.nn.functional import softplus
 
-from core.errors import ConfigError
+from core.artifact import Artifact
+from core.errors import ArtifactError, ConfigError
 from core.protocols import NullTracker
 from core.random import torch_generator
 from intervention.policy import (
@@ -45,7 +46,7 @@ def load_settings(**changes: Any) -> PolicySettings:
 
 
 SMALL = load_settings(
-    steps=30_720, environments=256, rollout_weeks=4, batch_size=256, hidden=(16,), learning_rate=3e-3, epochs=8
+    steps=20_480, environments=256, rollout_weeks=4, batch_size=256, hidden=(16,), learning_rate=5e-3, epochs=8
 )
 
 
@@ -54,10 +55,14 @@ class Bandit(VecEnv):
 
     def __init__(self, num_envs: int, seed: int = 0) -> None:
         low, high = np.array([0, 0], np.float32), np.array([4, 1], np.float32)
-        super().__init__(num_envs, spaces.Box(-3, 3, (len(NAMES),), np.float32), spaces.Box(low, high))
         self.render_mode = None
+        super().__init__(num_envs, spaces.Box(-3, 3, (len(NAMES),), np.float32), spaces.Box(low, high))
         self.rng = np.random.default_rng(seed)
         self.actions: list[np.ndarray] = []
+
+    def seed(self, seed: int | None = None) -> list[int | None]:
+        self.rng = np.random.default_rng(seed)
+        return [seed] * self.num_envs
 
     def reset(self) -> np.ndarray:
         self.observation = self.rng.uniform(-1, 1, (self.num_envs, len(NAMES))).astype(np.float32)
@@ -284,6 +289,27 @@ def test_training_twice_gives_the_same_policy_and_leaves_the_generators_alone() 
     pairs = zip(first.actor.parameters(), second.actor.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     assert not torch.equal(first.actor[0].weight, other.actor[0].weight)  # type: ignore[arg-type]
+
+
+def test_a_resumed_training_ends_with_the_weights_of_the_uninterrupted_one() -> None:
+    settings = replace(SMALL, steps=6144, leg_rollouts=2)  # six rollouts, three legs
+    checkpoints: list[Artifact] = []
+    whole = train_policy(Bandit(256), settings, 0, NullTracker(), NAMES, on_checkpoint=checkpoints.append)
+    assert [checkpoint.meta["steps"] for checkpoint in checkpoints] == [2048, 4096]
+    for checkpoint in checkpoints:
+        rest = train_policy(Bandit(256, seed=9), settings, 0, NullTracker(), NAMES, resume=checkpoint)
+        assert rest.steps == 6144 - checkpoint.meta["steps"]
+        assert rest.returns == whole.returns
+        for a, b in zip(whole.agent.actor.parameters(), rest.agent.actor.parameters(), strict=True):
+            assert torch.equal(a, b)
+    without_optimizer = Artifact(
+        {name: tensor for name, tensor in checkpoints[0].tensors.items() if name.startswith("policy.")},
+        checkpoints[0].meta,
+    )
+    other = train_policy(Bandit(256), settings, 0, NullTracker(), NAMES, resume=without_optimizer).agent
+    assert not torch.equal(whole.agent.actor[0].weight, other.actor[0].weight)  # type: ignore[arg-type]
+    with pytest.raises(ArtifactError, match="another network"):
+        train_policy(Bandit(256), replace(settings, hidden=(8,)), 0, NullTracker(), NAMES, resume=checkpoints[0])
 
 
 def test_artifact_round_trip_is_exact_and_matches_the_trained_policy() -> None:
