@@ -15,8 +15,8 @@ from core.signals import Signals, names
 WEIGHTS = {"stress": 1.0, "sleep_quality": 0.8, "sleep_duration": 0.4, "heart_rate": 0.3}
 OTHER_WEIGHT = 0.3
 IRREGULARITY_WEIGHT = 0.3
-SLOPE = 1.8  # of the ordinal logit, per sd of the index
-MEDIUM, HIGH = 0.4, 1.2  # cut points: about a third of a population is Medium or High, one in eight High
+SLOPE = 1.2  # of the ordinal logit, per sd of the index: about what a week tells a trained risk model
+MEDIUM, HIGH = 0.1, 1.1  # cut points: about half of a population is Medium or High, one in three to four High
 
 
 @dataclass(frozen=True)
