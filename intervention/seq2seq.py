@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.settings import Count, Positive
+from core.settings import Count, Fraction, Positive
 from core.signals import DAYS
 from core.treatments import CONTROL, TREATMENTS
 
@@ -35,6 +35,7 @@ class TwinShape:
     decoder: Count  # width of the decoder LSTM
     memory: Count  # width of what is remembered of a day
     person: Count  # width of the profile and baseline week's code
+    retention: tuple[Fraction, ...]  # share that each trace of past doses keeps per week
     head: Count  # hidden width of the level head
     min_sd: Positive  # smallest day-to-day sd, in z
 
@@ -43,6 +44,13 @@ def action_features(treatment: Tensor, intensity: Tensor) -> Tensor:
     """``[..., 8]``: all zero for Control, whatever its intensity."""
     chosen = F.one_hot(treatment, len(TREATMENTS))[..., CONTROL + 1 :].to(intensity.dtype)
     return torch.cat([chosen, chosen * intensity.unsqueeze(-1)], dim=-1)
+
+
+def dose_traces(traces: Tensor, action: Tensor, retention: tuple[float, ...]) -> Tensor:
+    """Traces of past doses ``[..., T*8]`` after a week under ``action`` ``[..., 8]``: leaky means, one per retention."""
+    keep = torch.tensor(retention, device=action.device, dtype=action.dtype).unsqueeze(-1)  # (T, 1)
+    old = traces.unflatten(-1, (len(retention), ACTION))
+    return (keep * old + (1 - keep) * action.unsqueeze(-2)).flatten(-2)
 
 
 LSTMState = tuple[Tensor, Tensor]  # hidden and cell, each (B, H)
@@ -94,23 +102,25 @@ class Seq2Seq(nn.Module):
         super().__init__()
         self.shape = shape
         h, d, s, c = shape.encoder, shape.memory, shape.person, signals
+        past = len(shape.retention) * ACTION  # width of the dose traces
+        known = h + s + past  # width of a history
         self.register_buffer("low", low)
         self.register_buffer("high", high)
         self.person = nn.Linear(features + 2 * c, s)
         self.first = nn.Linear(s, 2 * h)
-        self.encoder = nn.LSTM(c + ACTION + 1 + c + DAYS, h, batch_first=True)
+        self.encoder = nn.LSTM(c + past + ACTION + 1 + c + DAYS, h, batch_first=True)
         self.remember = nn.Linear(h, d)
         # one query for the level, seven for the days
-        self.ask_history = nn.Linear(h + s, (1 + DAYS) * d)
+        self.ask_history = nn.Linear(known, (1 + DAYS) * d)
         self.ask_action = nn.Linear(ACTION, (1 + DAYS) * d, bias=False)
         self.level_linear = nn.Linear(2 * c, c)
-        self.level_history = nn.Linear(h + s + 2 * c, shape.head)
+        self.level_history = nn.Linear(known + 2 * c, shape.head)
         self.level_action = nn.Linear(ACTION + d, shape.head, bias=False)
         self.level_middle = nn.Linear(shape.head, shape.head)
         self.level_out = nn.Linear(shape.head, c)
-        self.adverse_hidden = nn.Linear(h + s + ACTION, shape.head)
+        self.adverse_hidden = nn.Linear(known + ACTION, shape.head)
         self.adverse_out = nn.Linear(shape.head, 1)
-        self.begin = nn.Linear(h + s + ACTION + 1, 2 * shape.decoder)
+        self.begin = nn.Linear(known + ACTION + 1, 2 * shape.decoder)
         self.decoder = nn.LSTM(c + d + DAYS, shape.decoder, batch_first=True)
         self.day_out = nn.Linear(shape.decoder, 2 * c)
         self.carry = nn.Parameter(torch.zeros(c))  # phi
@@ -133,29 +143,37 @@ class Seq2Seq(nn.Module):
         return hidden, cell
 
     def read_days(
-        self, weeks: Tensor, base: Tensor, action: Tensor, adverse: Tensor, state: tuple[Tensor, Tensor]
+        self,
+        weeks: Tensor,
+        base: Tensor,
+        traces: Tensor,
+        action: Tensor,
+        adverse: Tensor,
+        state: LSTMState,
     ) -> tuple[Tensor, LSTMState]:
-        """Encode W weeks in z ``[B, W, 7, C]`` lived under ``action`` ``[B, W, 8]`` with ``adverse`` ``[B, W]``.
+        """Encode W weeks in z ``[B, W, 7, C]`` lived under ``action`` ``[B, W, 8]`` with ``adverse`` ``[B, W]``; ``traces``
+        ``[B, W, T*8]`` are those after each week.
 
         Returns the hidden state of every day ``[B, W*7, H]`` and the state after the last.
         """
         batch, number = weeks.shape[:2]
         weekday = torch.eye(DAYS, device=weeks.device, dtype=weeks.dtype).expand(batch, number, DAYS, DAYS)
-        lived = self.lived(base.unsqueeze(1).expand(-1, number, -1), action, adverse).unsqueeze(2)
+        lived = self.lived(base.unsqueeze(1).expand(-1, number, -1), traces, action, adverse).unsqueeze(2)
         days = torch.cat([lived.expand(-1, -1, DAYS, -1), weeks, weekday], dim=-1)  # (B, W, 7, I)
         out, (hidden, cell) = self.encoder(days.flatten(1, 2), (state[0].unsqueeze(0), state[1].unsqueeze(0)))
         return out, (hidden[0], cell[0])
 
-    def lived(self, base: Tensor, action: Tensor, adverse: Tensor) -> Tensor:
-        """What of a week stands still for the encoder ``[..., C+9]``."""
-        return torch.cat([base, action, adverse.to(base.dtype).unsqueeze(-1)], dim=-1)
+    def lived(self, base: Tensor, traces: Tensor, action: Tensor, adverse: Tensor) -> Tensor:
+        """What of a week stands still for the encoder ``[..., C + (T+1)*8 + 1]``."""
+        return torch.cat([base, traces, action, adverse.to(base.dtype).unsqueeze(-1)], dim=-1)
 
     def read_week(
-        self, week: Tensor, base: Tensor, action: Tensor, adverse: Tensor, state: LSTMState
+        self, week: Tensor, base: Tensor, traces: Tensor, action: Tensor, adverse: Tensor, state: LSTMState
     ) -> tuple[Tensor, LSTMState]:
         """As :meth:`read_days` for one week ``[B, 7, C]``, without gradients and faster."""
-        cell = FastCell(self.encoder, base.shape[1] + ACTION + 1)
-        still = cell.still(self.lived(base, action, adverse))
+        lived = self.lived(base, traces, action, adverse)
+        cell = FastCell(self.encoder, lived.shape[1])
+        still = cell.still(lived)
         weekday = torch.eye(DAYS, device=week.device, dtype=week.dtype)
         days = []
         for d in range(DAYS):
@@ -164,7 +182,7 @@ class Seq2Seq(nn.Module):
         return torch.stack(days, dim=1), state
 
     # --- answering -----------------------------------------------------------------------------------------------
-    # ``history`` is cat(encoder hidden, person) (..., H+S); leading dimensions broadcast.
+    # ``history`` is cat(encoder hidden, person, dose traces); leading dimensions broadcast.
 
     def queries(self, history: Tensor, action: Tensor) -> Tensor:
         """``[..., 8, D]``: the level's query, then the seven days'."""

@@ -6,6 +6,7 @@ their expected levels lie apart is the spread.
 
 import math
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from core.patients import Patients
 from core.protocols import Outcome, State
 from core.random import stream_keys, stream_normal, stream_uniform
 from core.signals import DAYS, Signal, Signals, names
-from intervention.seq2seq import FastCell, Seq2Seq, TwinShape, action_features, attend
+from intervention.seq2seq import ACTION, FastCell, Seq2Seq, TwinShape, action_features, attend, dose_traces
 
 
 class Twin(nn.Module):
@@ -42,7 +43,7 @@ class Twin(nn.Module):
 
     def to_artifact(self) -> Artifact:
         meta = {
-            "shape": asdict(self.shape),
+            "shape": {**asdict(self.shape), "retention": list(self.shape.retention)},
             "members": len(self.members),
             "signals": [asdict(signal) for signal in self.signals],
             "scaler": self.scaler.to_meta(),
@@ -60,7 +61,7 @@ class Twin(nn.Module):
         """
         meta = artifact.meta
         twin = cls(
-            TwinShape(**meta["shape"]),
+            _shape(meta["shape"]),
             meta["members"],
             tuple(Signal(**signal) for signal in meta["signals"]),
             WeekScaler.from_meta(meta["scaler"]),
@@ -78,11 +79,15 @@ class Twin(nn.Module):
         return twin.eval()
 
 
+def _shape(meta: dict[str, Any]) -> TwinShape:
+    return TwinShape(**{**meta, "retention": tuple(meta["retention"])})  # JSON has no tuples
+
+
 class TwinDynamics:
     """The Twin as ``Dynamics`` (``core.protocols``) over ``patients``.
 
     State, batch first: ``rows`` [B]; ``week`` [B], weeks lived since the baseline; ``yesterday`` and ``last`` [B, C],
-    the latest day and the latest week's mean in z; and for each member m ``hidden.m``, ``cell.m`` [B, H] and
+    the latest day and the latest week's mean in z; ``traces`` [B, T*8] of the doses so far; and for each member m ``hidden.m``, ``cell.m`` [B, H] and
     ``memory.m`` [B, weeks, 7, D], a ring of the latest weeks.
 
     Raises:
@@ -98,19 +103,20 @@ class TwinDynamics:
         self.twin = twin.to(patients.week.device).eval()
         self.between = torch.tensor(twin.scaler.between) / torch.tensor(twin.scaler.sd)  # in z
         self.between = self.between.to(patients.week.device)
+        self.past = len(twin.shape.retention) * ACTION
         self._read_baseline(patients)
 
     @torch.no_grad()
     def _read_baseline(self, patients: Patients) -> None:
         """Encode every patient's baseline week once; ``start`` looks it up."""
         week = self.twin.scaler.scale(patients.week)
-        self.yesterday, self.last = week[:, -1], week.mean(dim=1)
+        self.yesterday, self.base = week[:, -1], week.mean(dim=1)
         self.person, self.hidden, self.cell, self.memory = [], [], [], []
-        nothing = torch.zeros(len(week), 1, dtype=torch.int64, device=week.device)
-        calm = action_features(nothing, torch.zeros_like(nothing, dtype=week.dtype))
+        events = torch.zeros(len(week), 1, device=week.device)
+        calm, traces = events.new_zeros(len(week), 1, ACTION), events.new_zeros(len(week), 1, self.past)
         for net in self.twin.networks():
             person, base = net.read_person(patients.features, week)
-            days, (hidden, cell) = net.read_days(week.unsqueeze(1), base, calm, nothing, net.first_state(person))
+            days, (hidden, cell) = net.read_days(week.unsqueeze(1), base, traces, calm, events, net.first_state(person))
             self.person.append(person)
             self.hidden.append(hidden)
             self.cell.append(cell)
@@ -123,7 +129,8 @@ class TwinDynamics:
             "rows": rows,
             "week": torch.zeros_like(rows),
             "yesterday": self.yesterday[rows],
-            "last": self.last[rows],
+            "last": self.base[rows],
+            "traces": self.base.new_zeros(len(rows), self.past),
         }
         for m in range(len(self.person)):
             memory = self.hidden[m].new_zeros(len(rows), self.twin.weeks, DAYS, self.twin.shape.memory)
@@ -181,10 +188,10 @@ class TwinDynamics:
         valid = valid.repeat_interleave(DAYS, dim=1).unsqueeze(1)
         levels, logits, contexts, histories = [], [], [], []
         for m, net in enumerate(self.twin.networks()):
-            history = torch.cat([state[f"hidden.{m}"], self.person[m][rows]], dim=-1)
+            history = torch.cat([state[f"hidden.{m}"], self.person[m][rows], state["traces"]], dim=-1)
             memory = state[f"memory.{m}"][:, :used].flatten(1, 2)  # (B, T, D)
             context = attend(net.queries(history, action), memory, valid)
-            levels.append(net.level(history, self.last[rows], state["last"], action, context[:, 0]))
+            levels.append(net.level(history, self.base[rows], state["last"], action, context[:, 0]))
             logits.append(net.adverse_logit(history, action))
             contexts.append(context[:, 1:])
             histories.append(history)
@@ -193,10 +200,17 @@ class TwinDynamics:
     def _observe(self, state: State, action: Tensor, week: Tensor, adverse: Tensor) -> State:
         """Read a week ``[B, 7, C]`` in z into every member."""
         rows, lived = state["rows"], state["week"] + 1
-        after = {"rows": rows, "week": lived, "yesterday": week[:, -1], "last": week.mean(dim=1)}
+        traces = dose_traces(state["traces"], action, self.twin.shape.retention)
+        after = {
+            "rows": rows,
+            "week": lived,
+            "yesterday": week[:, -1],
+            "last": week.mean(dim=1),
+            "traces": traces,
+        }
         for m, net in enumerate(self.twin.networks()):
             before = state[f"hidden.{m}"], state[f"cell.{m}"]
-            days, (hidden, cell) = net.read_week(week, self.last[rows], action, adverse, before)
+            days, (hidden, cell) = net.read_week(week, self.base[rows], traces, action, adverse, before)
             memory = state[f"memory.{m}"].clone()
             memory[torch.arange(len(rows), device=rows.device), lived % self.twin.weeks] = net.remember(days)
             after |= {f"hidden.{m}": hidden, f"cell.{m}": cell, f"memory.{m}": memory}

@@ -24,7 +24,7 @@ from core.random import numpy_generator, torch_generator
 from core.settings import Count, Fraction, NonNegative, Positive
 from core.signals import DAYS
 from core.treatments import CONTROL, TREATMENTS
-from intervention.seq2seq import Seq2Seq, TwinShape, action_features, attend, clipped_nll
+from intervention.seq2seq import ACTION, Seq2Seq, TwinShape, action_features, attend, clipped_nll, dose_traces
 from intervention.trials import VirtualTrials, split_by_patient
 from intervention.twin import Twin
 
@@ -103,11 +103,13 @@ def course_losses(net: Seq2Seq, courses: Courses, between: Tensor) -> dict[str, 
     # what the encoder has read before week w: the baseline week without treatment, then weeks 1..w-1
     lived = torch.cat([torch.zeros_like(action[:, :1]), action[:, :-1]], dim=1)
     events = torch.cat([torch.zeros_like(courses.adverse[:, :1]), courses.adverse[:, :-1]], dim=1)
-    days, _ = net.read_days(courses.weeks[:, :-1], base, lived, events, net.first_state(person))  # (B, W*7, H)
+    traces = _all_traces(net, lived)
+    first = net.first_state(person)
+    days, _ = net.read_days(courses.weeks[:, :-1], base, traces, lived, events, first)  # (B, W*7, H)
     memory = net.remember(days)
-    history = torch.cat([days[:, DAYS - 1 :: DAYS], person.unsqueeze(1).expand(-1, w, -1)], dim=-1)  # (B, W, H+S)
+    persons, bases = (x.unsqueeze(1).expand(-1, w, -1) for x in (person, base))
+    history = torch.cat([days[:, DAYS - 1 :: DAYS], persons, traces], dim=-1)  # (B, W, H+S+T*8)
     last = courses.weeks[:, :-1].mean(dim=2)
-    bases = base.unsqueeze(1).expand(-1, w, -1)
 
     read = (torch.arange(w * DAYS, device=memory.device) // DAYS) <= torch.arange(w, device=memory.device)[:, None]
     contexts = attend(net.queries(history, action).flatten(1, 2), memory, read.repeat_interleave(1 + DAYS, dim=0))
@@ -131,6 +133,16 @@ def course_losses(net: Seq2Seq, courses: Courses, between: Tensor) -> dict[str, 
         "effect": ((effect - target) / between).square().mean(),
         "adverse": F.binary_cross_entropy_with_logits(net.adverse_logit(history, action), courses.adverse.float()),
     }
+
+
+def _all_traces(net: Seq2Seq, lived: Tensor) -> Tensor:
+    """Dose traces ``[B, W, T*8]`` after each of the weeks lived under actions ``[B, W, 8]``."""
+    retention, found = net.shape.retention, []
+    traces = lived.new_zeros(len(lived), len(retention) * ACTION)
+    for action in lived.unbind(dim=1):
+        traces = dose_traces(traces, action, retention)
+        found.append(traces)
+    return torch.stack(found, dim=1)
 
 
 def _other_levels(

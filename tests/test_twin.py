@@ -27,7 +27,7 @@ from intervention.twin_quality import _rank, constant, crps, rollout
 from intervention.twin_training import TwinSettings, course_losses, read_courses, train_twin
 
 CONF = Path(__file__).parent.parent / "conf"
-SHAPE = TwinShape(encoder=12, decoder=8, memory=6, person=5, head=10, min_sd=0.05)
+SHAPE = TwinShape(encoder=12, decoder=8, memory=6, person=5, retention=(0.5, 0.9), head=10, min_sd=0.05)
 SCALER = WeekScaler((7.0, 6.0, 65.0, 5.0), (1.4, 1.8, 8.0, 1.9), (0.8, 1.0, 7.0, 1.1))
 EFFECTS = torch.tensor(
     [[0.0, 0, 0, 0], [0.3, 0, 0, -0.5], [0, 1.0, 0, -1.0], [0.2, 0.5, -4.0, 0], [0, -0.5, 3.0, -0.8]]
