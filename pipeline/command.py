@@ -56,13 +56,14 @@ def one_line_errors(arguments: Sequence[str]) -> Iterator[None]:
 def _hydra_main(composed: DictConfig) -> None:
     # Inside the job as well: Hydra would report an exception in its own words, but lets an exit pass.
     with one_line_errors(sys.argv[1:]):
-        execute(build(composed), Console(highlight=False))
+        execute(build(composed), screen.console())
 
 
 def execute(config: Config, console: Console) -> None:
     """Run what the configuration asks for."""
     torch.set_num_threads(config.threads)
-    store = RunStore(Path(config.runs_dir) / config.run)
+    options = f"preset={config.preset} data={config.data.kind} labels={config.labels.kind}"
+    store = RunStore(Path(config.runs_dir) / config.run, options)
     if config.stage == "journey":
         show_journey(config, store, console)
         return

@@ -28,6 +28,15 @@ HEADLINES: dict[str, list[tuple[str, str, str | None, str]]] = {
 }  # fmt: skip
 
 
+PLAIN_WIDTH = 120  # columns where the output is no terminal
+
+
+def console() -> Console:
+    """The screen; NO_COLOR and the terminal's width are respected, a file gets plain text."""
+    screen = Console(highlight=False)
+    return screen if screen.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+
+
 def lookup(metrics: dict[str, Any], path: str | None) -> Any:
     """The value at a dotted path, or None."""
     value: Any = metrics
@@ -85,16 +94,16 @@ def sparkline(values: np.ndarray, low: float, high: float) -> str:
 def policy_table(evaluate: dict[str, Any]) -> Table:
     """The policies of a run beside each other, best first."""
     table = Table(title="Policies in Trial, the ground truth, on held-out persons (12 weeks)", title_justify="left")
-    table.add_column("policy")
-    for column in ("return [95 % CI]", "remission", "weeks to it", "dose-weeks", "adverse events"):
-        table.add_column(column, justify="right")
+    table.add_column("policy", no_wrap=True)
+    for column in ("return (95 % CI)", "remission", "weeks to it", "dose-weeks", "adverse events"):
+        table.add_column(column, justify="right", no_wrap=True)
     rows = sorted(evaluate["policies"].items(), key=lambda item: -item[1]["return"])
     for name, row in rows:
         style = "bold green" if name == "ppo" else None
         low, high = row["return_ci"]
         table.add_row(
             display_name(name, evaluate),
-            f"{row['return']:.2f} [{low:.2f}, {high:.2f}]".replace("[", "\\["),
+            f"{row['return']:.2f} ({low:.2f} to {high:.2f})",
             f"{row['remission']:.1%}",
             "n/a" if row["weeks_to_remission"] is None else f"{row['weeks_to_remission']:.1f}",
             f"{row['dose_weeks']:.2f}",
@@ -109,10 +118,10 @@ def display_name(policy: str, evaluate: dict[str, Any]) -> str:
     known = {
         "ppo": "PPO (type and intensity)",
         "ppo_trial": "PPO trained in Trial",
-        "privileged": "privileged (sees the true response)",
+        "privileged": "privileged PPO (sees the response)",
         "none": "no treatment",
         "best_constant": f"best constant ({evaluate.get('best_constant', '')})",
         "stepped_care": "stepped care",
-        "greedy": "one-step greedy in the Twin",
+        "greedy": "one step ahead in the Twin",
     }
     return known.get(policy, policy.replace("_", " "))

@@ -130,7 +130,7 @@ def prescription(week: Week) -> str:
 def days_table(patients: Patients, before: Week, after: Week) -> Table:
     """Each signal's week before and in week 1, as sparklines on one scale, with the means."""
     table = Table(box=None, padding=(0, 2), show_edge=False)
-    table.add_column("  signal")
+    table.add_column("  signal", no_wrap=True)
     table.add_column(f"week before ({WEEKDAYS[0]}-{WEEKDAYS[-1]})")
     table.add_column("week 1 (simulated)")
     table.add_column("mean", justify="right")

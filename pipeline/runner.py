@@ -62,8 +62,8 @@ def fingerprint(stage: Stage, config: Config, store: RunStore) -> dict[str, Any]
     for need in stage.needs:
         if not store.has(need):
             raise MissingStageError(
-                f"stage '{stage.name}' needs '{need}', which run '{store.root.name}' does not have; make it with "
-                f"`python run_pipeline.py run={store.root.name} stage={need}`"
+                f"stage '{stage.name}' needs '{need}', which run '{store.root.name}' does not have; "
+                f"make it with `{store.command(need)}`"
             )
     sections = {name: plain(getattr(config, name)) for name in stage.reads}
     inputs = {need: store.digest(need) for need in stage.needs}

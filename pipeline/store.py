@@ -79,9 +79,16 @@ def save_cohort(folder: Path, cohort: Cohort, prefix: str = "") -> None:
 
 @dataclass(frozen=True)
 class RunStore:
-    """The folder ``runs/<run>`` of one run."""
+    """The folder ``runs/<run>`` of one run; ``options`` are the command-line choices it was made with, for messages."""
 
     root: Path
+    options: str = ""
+
+    def command(self, stage: str, *more: str) -> str:
+        """The command that makes a stage of this run."""
+        return " ".join(
+            ["python run_pipeline.py", *self.options.split(), f"run={self.root.name}", f"stage={stage}", *more]
+        )
 
     def folder(self, stage: str) -> Path:
         return self.root / stage
@@ -99,8 +106,7 @@ class RunStore:
         path = self.folder(stage) / MANIFEST
         if not path.is_file():
             raise MissingStageError(
-                f"{self.root}: stage '{stage}' has not been run; make it with "
-                f"`python run_pipeline.py run={self.root.name} stage={stage}`"
+                f"{self.root}: stage '{stage}' has not been run; make it with `{self.command(stage)}`"
             )
         try:
             manifest = json.loads(path.read_bytes())
@@ -121,7 +127,7 @@ class RunStore:
         """
         expected = self.manifest(stage)["outputs"].get(name)
         path = self.folder(stage) / name
-        remedy = f"rerun with `python run_pipeline.py run={self.root.name} stage={stage} force=true`"
+        remedy = f"rerun with `{self.command(stage, 'force=true')}`"
         if expected is None:
             raise ArtifactError(f"{path}: the manifest of stage '{stage}' does not list it; {remedy}")
         if not path.is_file():

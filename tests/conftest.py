@@ -1,7 +1,59 @@
-"""What several test files share."""
+"""What several test files share: a run of the smoke preset, made once."""
 
+import io
+import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from rich.console import Console
+
+from pipeline.command import execute
+from pipeline.config import load_config
+from pipeline.store import RunStore
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+DATA = ROOT.parent / "shared" / "data"
+
+
+def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """`python run_pipeline.py ...` as a user would."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "run_pipeline.py"), *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+
+
+def run_here(*overrides: str) -> str:
+    """The same without a new process: what it printed; errors are raised."""
+    screen = io.StringIO()
+    execute(load_config(overrides), Console(file=screen, highlight=False, width=120))
+    return screen.getvalue()
+
+
+@pytest.fixture(scope="session")
+def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="session")
+def smoke_output(runs_dir: Path) -> str:
+    """What a full run of the smoke preset printed."""
+    done = run_command("preset=smoke", f"runs_dir={runs_dir}")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def smoke(smoke_output: str, runs_dir: Path) -> RunStore:
+    return RunStore(runs_dir / "smoke")
+
+
+@pytest.fixture(scope="session")
+def lifesnaps_folder() -> Path:
+    if not (DATA / "lifesnaps_daily.csv").is_file():
+        pytest.skip(f"the LifeSnaps files are not at {DATA}")
+    return DATA

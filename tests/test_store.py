@@ -50,7 +50,7 @@ def test_a_harmed_file_is_refused_with_the_remedy(tmp_path: Path, harm: str) -> 
 
 
 def test_a_missing_stage_says_how_to_make_it(tmp_path: Path) -> None:
-    with pytest.raises(MissingStageError, match="python run_pipeline.py run=run stage=twin"):
+    with pytest.raises(MissingStageError, match=r"python run_pipeline.py run=run stage=twin"):
         RunStore(tmp_path / "run").read("twin", "twin.json")
 
 
@@ -74,7 +74,9 @@ def test_another_schema_says_so(tmp_path: Path) -> None:
 def test_cohorts_and_artifacts_come_back_exactly(tmp_path: Path) -> None:
     store = RunStore(tmp_path / "run")
     cohort = people().with_risk(np.arange(30) % 3)
-    artifact = Artifact({"w": torch.randn(3, 2, generator=torch.Generator().manual_seed(0))}, {"names": ["a"], "x": 0.1})
+    artifact = Artifact(
+        {"w": torch.randn(3, 2, generator=torch.Generator().manual_seed(0))}, {"names": ["a"], "x": 0.1}
+    )
     with store.writing("cohort") as out:
         save_cohort(out, cohort, "train_")
         save_artifact(out, "model", artifact)

@@ -1,0 +1,223 @@
+"""The command, end to end, as a user meets it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import run_command, run_here
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from core.errors import DataError, MissingStageError
+from pipeline.console import lookup, number, sparkline
+from pipeline.stages import STAGES
+from pipeline.store import RunStore, sha256
+
+SUMMARY = {
+    "profiles": "column_shapes pair_trends c2st_auc effective_share seconds ceiling shuffled",
+    "rhythms": "distribution_score day_signal_mean day_signal_min within_week_sd cross_correlation_error lag1_error "
+    "icc_error gru_discriminative c2st_auc seconds ceiling hierarchical_baseline",
+    "cohort": "persons risk_counts profile_rhythm_correlation_error tstr_auc trtr_auc membership_auc attribute_gain "
+    "attribute_gain_ci",
+    "risk": "accuracy f1_high recall_high auc_high ece brier bayes_ceiling baselines subgroups seconds",
+    "twin": "crps_ratio coverage_50 coverage_90 effect_error remission_gap placebo_change seconds steps_per_second",
+    "policy": "steps seconds steps_per_second",
+    "evaluate": "policies normalised_score normalised_score_ci exploitation_gap tree_fidelity",
+    "run": "preset seed seconds peak_memory_mb versions",
+}
+
+
+def files_of(store: RunStore) -> dict[str, str]:
+    """The digest of everything a run's manifests list."""
+    return {
+        f"{stage.name}/{name}": digest
+        for stage in STAGES
+        for name, digest in store.manifest(stage.name)["outputs"].items()
+        if name not in ("metrics.json", "summary.json", "report.html", "overview.png")  # these hold times
+    }
+
+
+def test_a_run_leaves_what_it_promises(smoke: RunStore) -> None:
+    summary = json.loads((smoke.root / "summary.json").read_text())
+    for part, keys in SUMMARY.items():
+        missing = set(keys.split()) - set(summary[part])
+        assert not missing, f"{part} lacks {missing}"
+    arrays = smoke.arrays("source", "holdout_rhythms.npz")
+    assert set(arrays) == {"rhythms", "mask", "risk", "person"}
+    assert not set(smoke.arrays("source", "train_rhythms.npz")["person"]) & set(arrays["person"])
+    episodes = smoke.frame("evaluate", "episodes.parquet")
+    assert list(episodes) == [
+        "policy", "seed", "patient", "week", "treatment", "intensity", "risk", "reward", "adverse_event", "remission",
+    ]  # fmt: skip
+    page = (smoke.folder("report") / "report.html").read_text()
+    assert "<script" not in page and "http://" not in page and "https://" not in page
+
+
+def test_the_screen_tells_the_story(smoke_output: str) -> None:
+    for text in ("not medical advice", "risk before", "prescription", "risk after", "stepped care", "no treatment"):
+        assert text in smoke_output
+    assert "Traceback" not in smoke_output
+
+
+def test_the_returns_in_the_table_are_those_of_the_episodes(smoke: RunStore) -> None:
+    episodes, table = smoke.frame("evaluate", "episodes.parquet"), smoke.metrics("evaluate")["policies"]
+    for name in ("ppo", "none", "stepped_care"):
+        returns = episodes[episodes.policy == name].groupby(["patient", "seed"]).reward.sum()
+        assert table[name]["return"] == pytest.approx(returns.mean(), rel=1e-4)
+    assert (episodes[episodes.policy == "none"].intensity == 0).all()
+
+
+def test_every_trained_part_has_scalars(smoke: RunStore) -> None:
+    tags = {}
+    for stage in STAGES:
+        for events in sorted(smoke.folder(stage.name).rglob("events.out.tfevents*")):
+            accumulator = EventAccumulator(str(events))
+            accumulator.Reload()
+            tags.setdefault(stage.name, set()).update(accumulator.Tags()["scalars"])
+    assert any(tag.startswith("ctgan/") for tag in tags["profiles"])
+    for phase in ("embedding", "supervisor", "joint"):
+        assert any(tag.startswith(f"timegan/{phase}/") for tag in tags["rhythms"])
+    assert any(tag.startswith("risk/") for tag in tags["risk"])
+    assert any(tag.startswith("twin/") for tag in tags["twin"])
+    assert {"rollout/ep_rew_mean", "train/loss", "train/approx_kl"} <= tags["policy"]
+
+
+def test_the_same_seed_gives_the_same_files_and_weights(smoke: RunStore, runs_dir: Path) -> None:
+    run_here("preset=smoke", "run=again", f"runs_dir={runs_dir}")
+    assert files_of(RunStore(runs_dir / "again")) == files_of(smoke)
+
+
+def test_nothing_changed_means_nothing_runs(smoke: RunStore, runs_dir: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in smoke.root.rglob("manifest.json")}
+    assert run_here("preset=smoke", f"runs_dir={runs_dir}").count("skipped") == len(STAGES)
+    assert {path: path.stat().st_mtime_ns for path in smoke.root.rglob("manifest.json")} == before
+
+
+def test_a_changed_setting_reruns_its_stage_and_what_follows(smoke: RunStore, tmp_path: Path) -> None:
+    shutil.copytree(smoke.root, tmp_path / "smoke")
+    printed = run_here("preset=smoke", f"runs_dir={tmp_path}", "evaluate.resamples=60")
+    assert [line.split()[1] for line in printed.splitlines() if line.startswith("✓")] == ["evaluate", "report"]
+    assert "✓ profiles" in run_here("preset=smoke", f"runs_dir={tmp_path}", "stage=profiles", "seed=5")
+    assert RunStore(tmp_path / "smoke").manifest("profiles")["seed"] == 5
+
+
+@pytest.mark.parametrize("stage", [stage.name for stage in STAGES])
+def test_every_stage_runs_alone(smoke: RunStore, runs_dir: Path, stage: str) -> None:
+    assert f"= {stage}" in run_here("preset=smoke", f"runs_dir={runs_dir}", f"stage={stage}")
+
+
+def one_line(done: object, status: int, *words: str) -> None:
+    assert done.returncode == status, done.stderr  # type: ignore[attr-defined]
+    lines = done.stderr.strip().splitlines()  # type: ignore[attr-defined]
+    assert len(lines) == 1, lines
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+def test_a_missing_stage_is_named_with_its_command(tmp_path: Path) -> None:
+    done = run_command("preset=smoke", f"runs_dir={tmp_path}", "stage=rhythms")
+    one_line(done, 1, "'source'", "python run_pipeline.py", "stage=source")
+    with pytest.raises(MissingStageError, match=r"python run_pipeline.py .*stage=trials"):
+        run_here("preset=smoke", f"runs_dir={tmp_path}", "stage=journey")
+
+
+def test_a_wrong_key_ends_before_anything_runs(tmp_path: Path) -> None:
+    one_line(run_command(f"runs_dir={tmp_path}/x", "rhythms.bach=3"), 2, "rhythms.bach", "'rhythms.batch'")
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_journey_follows_the_patient_asked_for(smoke: RunStore, runs_dir: Path) -> None:
+    journey = ("preset=smoke", f"runs_dir={runs_dir}", "stage=journey")
+    with pytest.raises(DataError, match=r"patient=9999.* patients 0 to 399"):
+        run_here(*journey, "patient=9999")
+    first = run_here(*journey)
+    assert run_here(*journey, f"patient={first.split('Patient ')[1].split()[0]}") == first
+
+
+def test_help_is_a_page(capsys: pytest.CaptureFixture[str]) -> None:
+    done = run_command("--help")
+    assert done.returncode == 0
+    for text in ("stage=rhythms", "preset", "lifesnaps", "tensorboard --logdir runs", "not medical advice"):
+        assert text in done.stdout
+
+
+def write_tables(folder: Path, persons: int = 40, weeks: int = 2, seed: int = 0) -> tuple[Path, Path]:
+    """A small made-up pair of CSV tables: a daily one and a profile one."""
+    rng = np.random.default_rng(seed)
+    days = pd.date_range("2026-01-05", periods=7 * weeks).strftime("%Y-%m-%d")
+    strain = rng.normal(0, 1, persons)
+    rows = [
+        {
+            "person": f"p{i}", "date": day, "sleep_duration": 7 - 0.4 * strain[i] + rng.normal(0, 1),
+            "sleep_quality": np.clip(6 - strain[i] + rng.normal(0, 1), 1, 10), "heart_rate": 65 + rng.normal(0, 3),
+            "stress": np.clip(5 + strain[i] + rng.normal(0, 1), 1, 10),
+        }
+        for i in range(persons) for day in days
+    ]  # fmt: skip
+    daily, profiles = folder / "daily.csv", folder / "profiles.csv"
+    pd.DataFrame(rows).to_csv(daily, index=False)
+    people = {"person": [f"p{i}" for i in range(persons)], "age": rng.integers(18, 70, persons),
+              "gender": rng.choice(["Female", "Male"], persons)}  # fmt: skip
+    pd.DataFrame(people).to_csv(profiles, index=False)
+    return daily, profiles
+
+
+def source_of(folder: Path, runs: Path) -> tuple[str, ...]:
+    """The overrides that read those tables."""
+    tables = (f"data.daily={folder}/daily.csv", f"data.profiles={folder}/profiles.csv")
+    return ("preset=smoke", "stage=source", "data=csv", *tables, "labels=rules", f"runs_dir={runs}")
+
+
+def spoil(daily: pd.DataFrame, how: str) -> pd.DataFrame:
+    if how == "missing column":
+        return daily.rename(columns={"stress": "stres"})
+    if how == "duplicate":
+        return pd.concat([daily, daily.iloc[[3]]])
+    if how == "few persons":
+        return daily[daily.person.isin([f"p{i}" for i in range(19)])]
+    changed = daily.astype({"stress": object})
+    changed.loc[3, "stress"] = {"text": "high", "range": 42.0}[how]
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("missing column", ["daily.csv", "'stress'", "'stres'"]),
+        ("text", ["daily.csv", "stress", "high"]),
+        ("range", ["daily.csv", "stress", "42"]),
+        ("duplicate", ["daily.csv", "p0", "2026-01-08"]),
+        ("few persons", ["19", "20"]),
+    ],
+)
+def test_a_bad_table_is_one_line_and_leaves_the_old_run(tmp_path: Path, how: str, words: list[str]) -> None:
+    daily, _ = write_tables(tmp_path)
+    runs = tmp_path / "runs"
+    run_here(*source_of(tmp_path, runs))
+    before = {path: sha256(path) for path in (runs / "smoke").rglob("*") if path.is_file()}
+    spoil(pd.read_csv(daily), how).to_csv(daily, index=False)
+    with pytest.raises(DataError) as error:
+        run_here(*source_of(tmp_path, runs))
+    assert all(word in str(error.value) for word in words) and "\n" not in str(error.value), str(error.value)
+    after = {path: sha256(path) for path in (runs / "smoke").rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_an_absent_risk_class_is_named(tmp_path: Path) -> None:
+    write_tables(tmp_path)
+    done = run_command(*source_of(tmp_path, tmp_path / "runs"), "labels.high_at=99")
+    one_line(done, 1, "'High'", "labels=")
+
+
+def test_small_numbers_are_written_as_a_person_would() -> None:
+    assert [number(x) for x in (1234567, 0.12345, 3.14159, None, float("nan"))] == [
+        "1,234,567",
+        "0.123",
+        "3.14",
+        "n/a",
+        "n/a",
+    ]
+    assert sparkline(np.array([0.0, 1.0, np.nan]), 0, 1) == "▁█·"
+    assert lookup({"a": {"b": 1}}, "a.b") == 1 and lookup({"a": 1}, "a.b") is None
