@@ -85,7 +85,10 @@ def bayes_posterior(
 
 def _orthant(room: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """P(draw < room in every coordinate): ``[N]`` from ``[N, 3]`` and ``[S, 3]``."""
-    return (draws[None] < room[:, None]).all(axis=2).mean(axis=1)
+    inside = np.ones((len(room), len(draws)), bool)
+    for k in range(room.shape[1]):  # one coordinate at a time: several times faster than .all(axis=2)
+        inside &= draws[:, k] < room[:, k, None]
+    return np.asarray(inside.mean(axis=1))
 
 
 def _week_covariance(p: ReferenceParameters, z: float) -> np.ndarray:
