@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from ctgan import CTGAN
 from ctgan.data_sampler import DataSampler
+from ctgan.data_transformer import DataTransformer
 from ctgan.synthesizers.ctgan import Generator
 from torch import Tensor
 
@@ -47,6 +48,7 @@ class CTGANSettings:
     generator_decay: NonNegative  # weight decay
     discriminator_steps: Count  # discriminator updates for each generator update
     average: Count  # the generator kept is the mean of the weights over this last percentage of training
+    components: Count  # Gaussians, at most, that a numeric column's ranks are split into
     discrete_levels: Count  # a numeric column with no more distinct values than this is learned as categories
     max_levels: Count  # refuse a text column with more distinct values than this
 
@@ -179,12 +181,31 @@ class _Observed(CTGAN):
     The library assigns ``loss_values`` once an epoch; that assignment is the hook.
     """
 
-    def __init__(self, epochs: int, steps_per_epoch: int, average_from: int, tracker: Tracker, **arguments: Any):
+    def __init__(
+        self,
+        epochs: int,
+        steps_per_epoch: int,
+        average_from: int,
+        components: int,
+        tracker: Tracker,
+        **arguments: Any,
+    ):
+        self._components = components
         self._tracker, self._steps_per_epoch, self._average_from = tracker, steps_per_epoch, average_from
         self._bar = iter(tracker.track(range(epochs), "profiles: CTGAN", total=epochs))
         self._sums: dict[str, Tensor] = {}
         self._summed = 0
         super().__init__(epochs=epochs, **arguments)
+
+    @property
+    def _transformer(self) -> DataTransformer | None:
+        return self._fitted
+
+    @_transformer.setter
+    def _transformer(self, transformer: DataTransformer | None) -> None:
+        if transformer is not None:
+            transformer._max_clusters = self._components
+        self._fitted = transformer
 
     @property
     def _data_sampler(self) -> DataSampler | None:
@@ -262,6 +283,7 @@ def fit_ctgan(profiles: pd.DataFrame, settings: CTGANSettings, seed: int, tracke
         epochs,
         steps_per_epoch,
         epochs - math.ceil(epochs * settings.average / 100),
+        settings.components,
         tracker,
         embedding_dim=settings.embedding_dim,
         generator_dim=settings.generator_dim,
