@@ -14,7 +14,7 @@ def week_moments(week: Tensor, mask: Tensor, profile: Tensor) -> Moments:
     """Moments of weeks ``(B, 7, C)``, of which ``mask`` (same shape, 0 or 1) was observed, of people ``profile (B, P)``.
 
     Keys: ``day_mean`` and ``day_sd`` (7, C); ``level_covariance`` (C, C) of person means; ``spread_mean`` and
-    ``spread_sd`` (C,) of within-week sd; ``cross_product`` and ``lag_product`` (C, C), within-person covariance on the
+    ``spread_sd`` (C,) of within-week sd; ``cross_correlation`` and ``lag_correlation`` (C, C), within-person, on the
     same and the next day; ``profile_level`` and ``profile_spread`` (P, C), covariance of the profile with person means
     and within-week sd; ``level_quantiles``, ``spread_quantiles`` (Q, C) and ``day_quantiles`` (Q, 7C).
     """
@@ -35,8 +35,8 @@ def week_moments(week: Tensor, mask: Tensor, profile: Tensor) -> Moments:
         "level_covariance": centred.T @ centred / (seen.T @ seen).clamp(min=1),
         "spread_mean": spread_mean,
         "spread_sd": (_mean(spread_centred.square(), varied, 0) + 1e-6).sqrt(),
-        "cross_product": _product(deviation, mask, 0),
-        "lag_product": _product(deviation, mask, 1),
+        "cross_correlation": _correlation(deviation, mask, 0),
+        "lag_correlation": _correlation(deviation, mask, 1),
         "profile_level": person.T @ centred / seen.sum(0).clamp(min=1),
         "profile_spread": person.T @ spread_centred / varied.sum(0).clamp(min=1),
         "level_quantiles": _quantiles(level, seen),
@@ -50,15 +50,16 @@ def moment_gap(found: Moments, wanted: Moments) -> Tensor:
     return torch.stack([(found[name] - wanted[name]).abs().mean() for name in wanted]).sum()
 
 
-def _mean(x: Tensor, weight: Tensor, dim: int) -> Tensor:
+def _mean(x: Tensor, weight: Tensor, dim: int | tuple[int, ...]) -> Tensor:
     return (x * weight).sum(dim) / weight.sum(dim).clamp(min=1)
 
 
-def _product(deviation: Tensor, mask: Tensor, lag: int) -> Tensor:
-    """``(C, C)`` mean product of deviations ``lag`` days apart, over the pairs of days of which both were observed."""
+def _correlation(deviation: Tensor, mask: Tensor, lag: int) -> Tensor:
+    """``(C, C)`` correlation of deviations ``lag`` days apart, over the pairs of days of which both were observed."""
     now, later = deviation[:, : DAYS - lag].flatten(0, 1), deviation[:, lag:].flatten(0, 1)  # ((7-lag)B, C)
     pairs = mask[:, : DAYS - lag].flatten(0, 1).T @ mask[:, lag:].flatten(0, 1)
-    return now.T @ later / pairs.clamp(min=1)
+    sd = (_mean(deviation.square(), mask, (0, 1)) + 1e-6).sqrt()
+    return now.T @ later / pairs.clamp(min=1) / (sd[:, None] * sd)
 
 
 def _quantiles(x: Tensor, weight: Tensor) -> Tensor:

@@ -34,20 +34,21 @@ class TimeGANNetworks:
 
 
 class DayNetwork(nn.Module):
-    """A GRU over the days of a week; every day it also sees which weekday it is and who the person is."""
+    """A GRU over the days of a week; it knows the weekday, and the person from the start and at every output."""
 
     def __init__(self, inputs: int, profile: int, hidden: int, outputs: int) -> None:
         super().__init__()
-        self.gru = nn.GRU(inputs + DAYS + profile, hidden, batch_first=True)
+        self.person = nn.Linear(profile, hidden)
+        self.gru = nn.GRU(inputs + DAYS, hidden, batch_first=True)
         self.out = nn.Linear(hidden + inputs, outputs)
+        self.person_out = nn.Linear(profile, outputs, bias=False)
 
     def forward(self, days: Tensor, profile: Tensor) -> Tensor:
         """``(B, 7, inputs)`` and ``(B, P)`` -> ``(B, 7, outputs)``; the inputs also reach the output directly."""
-        batch = len(days)
-        weekday = torch.eye(DAYS, dtype=days.dtype, device=days.device).expand(batch, DAYS, DAYS)
-        person = profile.unsqueeze(1).expand(batch, DAYS, profile.shape[1])
-        hidden, _ = self.gru(torch.cat([days, weekday, person], dim=-1))  # (B, 7, H)
-        return self.out(torch.cat([hidden, days], dim=-1))
+        weekday = torch.eye(DAYS, dtype=days.dtype, device=days.device).expand(len(days), DAYS, DAYS)
+        start = torch.tanh(self.person(profile)).unsqueeze(0)  # (1, B, H)
+        hidden, _ = self.gru(torch.cat([days, weekday], dim=-1), start)  # (B, 7, H)
+        return self.out(torch.cat([hidden, days], dim=-1)) + self.person_out(profile).unsqueeze(1)
 
 
 class Sampler(nn.Module):
@@ -85,10 +86,11 @@ class Discriminator(nn.Module):
 
     def forward(self, week: Tensor, profile: Tensor) -> tuple[Tensor, Tensor]:
         """``(B, 7, inputs)`` and ``(B, P)`` -> scores ``(B,)`` and features ``(B, hidden)``."""
-        spread = (week.var(1) + 1e-4).sqrt()
-        flat = torch.cat([week.flatten(1), 2 * week.mean(1), 2 * spread, profile], dim=1)
+        level = week.mean(1)
+        spread = ((week - level.unsqueeze(1)).square().mean(1) + 1e-4).sqrt()
+        flat = torch.cat([week.flatten(1), 2 * level, 2 * spread, profile], dim=1)
         hidden = nn.functional.leaky_relu(self.first(flat), 0.2)
-        batch_sd = (hidden.var(0, unbiased=False) + 1e-6).sqrt().mean().expand(len(week), 1)
+        batch_sd = ((hidden - hidden.mean(0)).square().mean(0) + 1e-6).sqrt().mean().expand(len(week), 1)
         features = nn.functional.leaky_relu(self.second(torch.cat([hidden, batch_sd], dim=1)), 0.2)
         return self.score(features).squeeze(1) + (self.person(profile) * features).sum(1), features
 

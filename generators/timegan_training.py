@@ -13,6 +13,7 @@ from core.errors import NumericalError
 from core.protocols import Tracker
 from core.random import numpy_generator, torch_generator
 from core.settings import Count, Fraction, NonNegative, Positive
+from core.signals import DAYS
 from generators.moments import Moments, moment_gap, week_moments
 from generators.rank_gauss import RankGauss
 from generators.timegan import DayNetwork, Discriminator, Sampler, TimeGAN, TimeGANNetworks
@@ -29,6 +30,7 @@ class TimeGANSettings:
     embedding_steps: Count  # phase 1: the embedder and recovery learn to restore weeks
     supervisor_steps: Count  # phase 2: the supervisor learns the next day's latent
     joint_steps: Count  # phase 3: generator against discriminators
+    restoration_interval: Count  # joint steps between two steps of embedder and recovery
     embedding_rate: Positive  # learning rate of phases 1 and 2
     generator_rate: Positive  # learning rate of the generator in phase 3
     discriminator_rate: Positive  # learning rate of both discriminators
@@ -105,7 +107,7 @@ class _Training:
         sizes = self.settings.networks
         return (
             torch.randn(batch, sizes.person_noise, generator=self.random),
-            torch.randn(batch, 7, sizes.day_noise, generator=self.random),
+            torch.randn(batch, DAYS, sizes.day_noise, generator=self.random),
         )
 
     def report(self, phase: str, step: int, losses: dict[str, Tensor]) -> None:
@@ -160,39 +162,38 @@ class _Training:
         decay = [torch.optim.lr_scheduler.LinearLR(o, 1.0, 0.02, s.joint_steps) for o in optimizers]
         averaged = copy.deepcopy(sampler)
         for step, batch in self.batches("joint", s.joint_steps):
-            critic_loss = self.critic_loss(batch)
-            _descend(critic_step, critic_loss)
-            losses = self.generator_losses(batch, wanted)
-            _descend(maker_step, torch.stack(list(losses.values())).sum())
-            reconstruction, _ = self.reconstruction_loss(batch)
-            _descend(restorer_step, reconstruction)
+            losses = {}
+            if step % s.restoration_interval == 0:
+                losses["reconstruction_loss"], _ = self.reconstruction_loss(batch)
+                _descend(restorer_step, losses["reconstruction_loss"])
+            with torch.no_grad():
+                real = self.embedder(batch.scores, batch.profile)
+            latent = sampler.latent(*self.noise(len(batch)), batch.profile)
+            fake = sampler.recovery(latent, batch.profile)
+            losses["discriminator_loss"] = self.critic_loss(batch, real, latent.detach(), fake.detach())
+            _descend(critic_step, losses["discriminator_loss"])
+            making = self.generator_losses(batch, real, latent, fake, wanted)
+            _descend(maker_step, torch.stack(list(making.values())).sum())
             for schedule in decay:
                 schedule.step()
             _average(averaged, sampler, min(s.average, step / (step + 10)))
-            self.report(
-                "joint", step, {"discriminator_loss": critic_loss, "reconstruction_loss": reconstruction, **losses}
-            )
+            self.report("joint", step, losses | making)
         return averaged
 
-    def critic_loss(self, batch: Weeks) -> Tensor:
+    def critic_loss(self, batch: Weeks, real: Tensor, latent: Tensor, fake: Tensor) -> Tensor:
         """Hinge loss of both discriminators, on real weeks and on generated ones of the same people."""
-        with torch.no_grad():
-            real_latent = self.embedder(batch.scores, batch.profile)
-            fake_latent = self.sampler.latent(*self.noise(len(batch)), batch.profile)
-            fake = self.sampler.recovery(fake_latent, batch.profile)
-        return _hinge(self.latent_critic, real_latent, fake_latent, batch.profile) + _hinge(
+        return _hinge(self.latent_critic, real, latent, batch.profile) + _hinge(
             self.data_critic, _visible(batch.scores, batch.mask), _visible(fake, batch.mask), batch.profile
         )
 
-    def generator_losses(self, batch: Weeks, wanted: Moments) -> dict[str, Tensor]:
+    def generator_losses(
+        self, batch: Weeks, real: Tensor, latent: Tensor, fake: Tensor, wanted: Moments
+    ) -> dict[str, Tensor]:
         """The weighted terms of the generator's loss; only generator and supervisor learn from them."""
-        s, sampler = self.settings, self.sampler
+        s = self.settings
         with torch.no_grad():
-            real_latent = self.embedder(batch.scores, batch.profile)
-            _, real_latent_features = self.latent_critic(real_latent, batch.profile)
+            _, real_latent_features = self.latent_critic(real, batch.profile)
             _, real_features = self.data_critic(_visible(batch.scores, batch.mask), batch.profile)
-        latent = sampler.latent(*self.noise(len(batch)), batch.profile)
-        fake = sampler.recovery(latent, batch.profile)
         latent_score, latent_features = self.latent_critic(latent, batch.profile)
         score, features = self.data_critic(_visible(fake, batch.mask), batch.profile)
         matching = _feature_gap(features, real_features) + _feature_gap(latent_features, real_latent_features)
@@ -201,7 +202,7 @@ class _Training:
             "generator_loss": -s.adversarial_weight * (score.mean() + latent_score.mean()),
             "feature_loss": s.feature_weight * matching,
             "moment_loss": s.moment_weight * gap,
-            "supervised_loss": s.supervised_weight * self.supervised_loss(real_latent, batch.profile),
+            "supervised_loss": s.supervised_weight * self.supervised_loss(real, batch.profile),
         }
 
 
@@ -219,8 +220,10 @@ def _feature_gap(fake: Tensor, real: Tensor) -> Tensor:
 
 
 def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    """One step of the optimizer's own parameters; what else the loss touches is left alone."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+        parameter.grad = gradient
     optimizer.step()
 
 
