@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,13 +43,13 @@ class Notes(NullTracker):
         self.lines.append(message)
 
 
-def settings(name: str, into: object = DataSettings) -> object:
+def settings(name: str, into: Any = DataSettings) -> Any:
     return TypeAdapter(into).validate_python(yaml.safe_load((ROOT / f"conf/data/{name}.yaml").read_text())["data"])
 
 
 @pytest.fixture(scope="module")
 def parameters() -> ReferenceParameters:
-    return settings("reference", ReferenceParameters)  # type: ignore[return-value]
+    return settings("reference", ReferenceParameters)
 
 
 @pytest.fixture(scope="module")
@@ -375,7 +376,7 @@ def test_missing_profile_values_are_filled_and_told(tmp_path: Path) -> None:
     assert any("'age' lacks 1 of 24" in line for line in notes.lines)
 
 
-def _set(table: str, row: int, column: str, value: object) -> Callable[[dict[str, pd.DataFrame]], None]:
+def _set(table: str, row: int, column: str, value: str | float | None) -> Callable[[dict[str, pd.DataFrame]], None]:
     def change(frames: dict[str, pd.DataFrame]) -> None:
         frames[table] = frames[table].astype(object)
         frames[table].loc[row, column] = value
