@@ -124,7 +124,7 @@ def test_learns_a_dependence_that_shuffled_columns_lack():
     rng = np.random.default_rng(0)
     x = rng.normal(size=800)
     table = pd.DataFrame({"x": x, "y": x + 0.3 * rng.normal(size=800), "side": np.where(x > 0, "a", "b")})
-    sample = fit_ctgan(table, replace(QUICK, steps=300), 0, NullTracker()).sample(2000, rng)
+    sample = fit_ctgan(table, replace(CTGAN_SETTINGS, steps=300), 0, NullTracker()).sample(2000, rng)
     assert np.corrcoef(sample["x"], sample["y"])[0, 1] > 0.3  # shuffled: 0 +- 0.02
     assert ((sample["x"] > 0) == (sample["side"] == "a")).mean() > 0.65  # shuffled: 0.5 +- 0.01
 
