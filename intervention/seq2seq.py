@@ -4,10 +4,13 @@ An encoder LSTM reads every day so far, its state carried from week to week, and
 an action it answers three questions from that history: the expected level of the coming week, the chance of an
 adverse event, and the seven days, which a decoder LSTM writes one after the other, attending over all remembered days:
 
-    level    = base + linear(base, last week) + mlp(history, attended days, action)
+    expected = base + linear(base, last week) + mlp(history, attended days, action)
+    level    ~ mixture of Gaussians around expected: what is not known of the person yet, and the week's chance
     day d    = level + correction_d + phi * (day d-1 - level) + sd_d * L eps_d,   clipped to the signal's range
     phi, L   = day-to-day carry-over and same-day correlation of the signals
 
+The level is drawn once a week, because a person's unknown response moves all days of a week together; without it the
+sampled persons are too much alike, and what the encoder infers from its own samples drifts to the average.
 The queries of all seven days are asked at once (one product with the memory), which is what makes a week cheap.
 Days are in the scaler's z-scores throughout. Attention after Bahdanau et al. 2015 (arXiv 1409.0473), scaled dot
 product after Vaswani et al. 2017 (arXiv 1706.03762).
@@ -15,6 +18,7 @@ product after Vaswani et al. 2017 (arXiv 1706.03762).
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +41,8 @@ class TwinShape:
     person: Count  # width of the profile and baseline week's code
     retention: tuple[Fraction, ...]  # share that each trace of past doses keeps per week
     head: Count  # hidden width of the level head
-    min_sd: Positive  # smallest day-to-day sd, in z
+    modes: Count  # Gaussians in the level's mixture
+    min_sd: Positive  # smallest sd of a day and of a level, in z
 
 
 def action_features(treatment: Tensor, intensity: Tensor) -> Tensor:
@@ -92,6 +97,26 @@ def attend(query: Tensor, memory: Tensor, valid: Tensor) -> Tensor:
     return torch.softmax(scores.masked_fill(~valid, -math.inf), dim=-1) @ memory
 
 
+class LevelLaw(NamedTuple):
+    """A mixture over a week's level: weights ``[..., K]``, means and sds ``[..., K, C]``."""
+
+    weight: Tensor
+    mean: Tensor
+    sd: Tensor
+
+    def nll(self, level: Tensor) -> Tensor:
+        """Negative log-likelihood of ``level`` ``[..., C]``, without the constant C log(2 pi)/2: ``[...]``."""
+        z = (level.unsqueeze(-2) - self.mean) / self.sd
+        joint = torch.log(self.weight) - (0.5 * z.square() + torch.log(self.sd)).sum(dim=-1)
+        return -torch.logsumexp(joint, dim=-1)
+
+    def sample(self, uniform: Tensor, normal: Tensor) -> Tensor:
+        """``[B, C]`` from one uniform ``[B]`` and C normals ``[B, C]`` a row."""
+        mode = (uniform.unsqueeze(-1) > self.weight.cumsum(dim=-1)).sum(dim=-1).clamp(max=self.weight.shape[-1] - 1)
+        row = torch.arange(len(mode), device=mode.device)
+        return self.mean[row, mode] + self.sd[row, mode] * normal
+
+
 class Seq2Seq(nn.Module):
     """One world model. ``signals`` C, ``features`` P, and the signals' bounds ``low``, ``high`` in z, each ``[C]``."""
 
@@ -118,6 +143,8 @@ class Seq2Seq(nn.Module):
         self.level_action = nn.Linear(ACTION + d, shape.head, bias=False)
         self.level_middle = nn.Linear(shape.head, shape.head)
         self.level_out = nn.Linear(shape.head, c)
+        self.law_hidden = nn.Linear(known + ACTION + d, shape.head)
+        self.law_out = nn.Linear(shape.head, shape.modes * (1 + 2 * c) + c)
         self.adverse_hidden = nn.Linear(known + ACTION, shape.head)
         self.adverse_out = nn.Linear(shape.head, 1)
         self.begin = nn.Linear(known + ACTION + 1, 2 * shape.decoder)
@@ -125,7 +152,7 @@ class Seq2Seq(nn.Module):
         self.day_out = nn.Linear(shape.decoder, 2 * c)
         self.carry = nn.Parameter(torch.zeros(c))  # phi
         self.mix = nn.Parameter(torch.zeros(c, c))  # strictly lower part: same-day regression on the signals before
-        for layer in (self.level_linear, self.level_out, self.day_out):
+        for layer in (self.level_linear, self.level_out, self.day_out, self.law_out):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
@@ -200,6 +227,20 @@ class Seq2Seq(nn.Module):
         hidden = F.silu(hidden + self.level_action(torch.cat([action, context], dim=-1)))
         hidden = F.silu(self.level_middle(hidden))
         return base + self.level_linear(torch.cat([base, last - base], dim=-1)) + self.level_out(hidden)
+
+    def level_law(
+        self, history: Tensor, action: Tensor, context: Tensor, expected: Tensor, surprise: Tensor
+    ) -> "LevelLaw":
+        """How the week's level may fall around ``expected`` ``[..., C]``, which stays its mean; ``surprise`` ``[...]``
+        is the adverse event (0 or 1) minus its chance."""
+        k, c = self.shape.modes, expected.shape[-1]
+        out = self.law_out(F.silu(self.law_hidden(torch.cat([history, action, context], dim=-1))))
+        logits, apart, raw, shift = out.split([k, k * c, k * c, c], dim=-1)
+        weight, apart = torch.softmax(logits, dim=-1), apart.unflatten(-1, (k, c))
+        centre = expected + shift * surprise.unsqueeze(-1) - (weight.unsqueeze(-1) * apart).sum(dim=-2)
+        return LevelLaw(
+            weight, centre.unsqueeze(-2) + apart, F.softplus(raw.unflatten(-1, (k, c)) - 1) + self.shape.min_sd
+        )
 
     def adverse_logit(self, history: Tensor, action: Tensor) -> Tensor:
         """Log-odds of an adverse event ``[...]``."""

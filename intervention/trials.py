@@ -52,6 +52,7 @@ class VirtualTrials:
         patient: int64 ``[N]``, the row of the person in the patients given; split by it.
         treatment, intensity, adverse: int64, float32, bool ``[N, W]``; Control's intensity is 0.
         weeks: float32 ``[N, W, 7, C]``, what was observed.
+        true_level: float32 ``[N, W, C]``, the level the week then really had.
         level: float32 ``[N, W, C]``, the teacher's expected level under the action taken, as seen before the week.
         alternative_intensity: float32 ``[N, W, 5]``, at which each treatment was weighed instead.
         alternative_level: float32 ``[N, W, 5, C]``, the teacher's expected level under it, for the same history.
@@ -62,6 +63,7 @@ class VirtualTrials:
     intensity: np.ndarray
     adverse: np.ndarray
     weeks: np.ndarray
+    true_level: np.ndarray
     level: np.ndarray
     alternative_intensity: np.ndarray
     alternative_level: np.ndarray
@@ -156,7 +158,13 @@ def _run(
     doses = torch.from_numpy(weighed)
     ids = torch.from_numpy(course)
     state = teacher.start(torch.arange(len(course)), stream_keys(seed, ids, 0))
-    found: dict[str, list[Tensor]] = {"adverse": [], "weeks": [], "level": [], "alternative_level": []}
+    found: dict[str, list[Tensor]] = {
+        "adverse": [],
+        "weeks": [],
+        "true_level": [],
+        "level": [],
+        "alternative_level": [],
+    }
     for week in range(treatment.shape[1]):
         action = treatments[:, week], intensities[:, week]
         others = [
@@ -168,4 +176,5 @@ def _run(
         state, outcome = teacher.step(state, *action, stream_keys(seed, ids, week + 1))
         found["adverse"].append(outcome.adverse)
         found["weeks"].append(outcome.week)
+        found["true_level"].append(outcome.level)
     return {name: torch.stack(values, dim=1).numpy() for name, values in found.items()}

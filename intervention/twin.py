@@ -1,12 +1,11 @@
 """The Twin: an ensemble of Seq2Seq members that stands in for Trial, and its face as ``Dynamics``.
 
-Members read the same sampled weeks, each into its own memory; the moments they predict for a day are averaged. How far
-their expected levels lie apart is the spread.
+Members read the same sampled weeks, each into its own memory. A week's level is drawn from one member, chosen by the
+week's stream; the moments they predict for a day are averaged. How far their expected levels lie apart is the spread.
 """
 
-import math
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +82,16 @@ def _shape(meta: dict[str, Any]) -> TwinShape:
     return TwinShape(**{**meta, "retention": tuple(meta["retention"])})  # JSON has no tuples
 
 
+class View(NamedTuple):
+    """A member's outlook on the coming week: history ``[B, K]``, contexts ``[B, 8, D]`` (the level's first), expected
+    level ``[B, C]`` and log-odds of an adverse event ``[B]``."""
+
+    history: Tensor
+    contexts: Tensor
+    level: Tensor
+    adverse_logit: Tensor
+
+
 class TwinDynamics:
     """The Twin as ``Dynamics`` (``core.protocols``) over ``patients``.
 
@@ -143,28 +152,30 @@ class TwinDynamics:
         """One sampled week: ``treatment`` int64 ``[B]``, ``intensity`` float32 ``[B]``, ``keys`` int64 ``[B]``."""
         networks, action = self.twin.networks(), action_features(treatment, intensity)
         c = len(self.twin.signals)
-        noise = stream_normal(keys, DAYS * c).view(-1, DAYS, c).float()
-        levels, logits, contexts, histories = self._look_ahead(state, action)
-        chance = torch.sigmoid(torch.stack(logits)).mean(dim=0)
-        adverse = stream_uniform(stream_keys(keys, 1), 1)[:, 0] < chance
+        normal, uniform = stream_normal(keys, DAYS * c + c).float(), stream_uniform(stream_keys(keys, 1), 3)
+        views = self._look_ahead(state, action)
+        chance = torch.stack([torch.sigmoid(view.adverse_logit) for view in views]).mean(dim=0)
+        adverse = uniform[:, 0] < chance
+        level = self._draw_level(views, action, adverse.float() - chance, uniform[:, 1:].float(), normal[:, DAYS * c :])
 
-        noise = noise @ torch.stack([net.same_day() for net in networks]).mean(dim=0).T
-        decoders = [net.begin_week(h, action, adverse) for net, h in zip(networks, histories, strict=True)]
+        same_day = torch.stack([net.same_day() for net in networks]).mean(dim=0)
+        noise = normal[:, : DAYS * c].view(-1, DAYS, c) @ same_day.T
+        decoders = [net.begin_week(view.history, action, adverse) for net, view in zip(networks, views, strict=True)]
         cells = [FastCell(net.decoder, 0) for net in networks]
         yesterday, days = state["yesterday"], []
         for d in range(DAYS):
             mean, sd = torch.zeros_like(yesterday), torch.zeros_like(yesterday)
             for m, net in enumerate(networks):
-                mu, sigma, decoders[m] = net.write_day(
-                    cells[m], d, contexts[m][:, d], levels[m], yesterday, decoders[m]
-                )
+                context = views[m].contexts[:, d + 1]
+                mu, sigma, decoders[m] = net.write_day(cells[m], d, context, level, yesterday, decoders[m])
                 mean, sd = mean + mu / len(networks), sd + sigma / len(networks)
             yesterday = torch.clamp(mean + sd * noise[:, d], networks[0].low, networks[0].high)
             days.append(yesterday)
         week = torch.stack(days, dim=1)  # (B, 7, C)
 
         after = self._observe(state, action, week, adverse)
-        expected = self.twin.scaler.unscale(torch.stack(levels).mean(dim=0))
+        levels = torch.stack([view.level for view in views])
+        expected = self.twin.scaler.unscale(levels.mean(dim=0))
         return after, Outcome(self.twin.scaler.unscale(week), adverse, expected, self._spread(levels))
 
     @torch.no_grad()
@@ -175,27 +186,34 @@ class TwinDynamics:
     @torch.no_grad()
     def expected_level(self, state: State, treatment: Tensor, intensity: Tensor) -> Tensor:
         """``[B, C]`` physical: the level the coming week is expected to have under this action."""
-        levels = self._look_ahead(state, action_features(treatment, intensity))[0]
-        return self.twin.scaler.unscale(torch.stack(levels).mean(dim=0))
+        views = self._look_ahead(state, action_features(treatment, intensity))
+        return self.twin.scaler.unscale(torch.stack([view.level for view in views]).mean(dim=0))
 
-    def _look_ahead(
-        self, state: State, action: Tensor
-    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
-        """For each member the level ``[B, C]``, adverse log-odds ``[B]``, day contexts ``[B, 7, D]`` and history."""
+    def _look_ahead(self, state: State, action: Tensor) -> list[View]:
+        """What each member sees coming under ``action`` ``[B, 8]``."""
         rows, slots = state["rows"], self.twin.weeks
         used = min(int(state["week"].max()) + 1, slots)
         valid = torch.arange(used, device=rows.device) <= state["week"].unsqueeze(1)  # (B, used)
         valid = valid.repeat_interleave(DAYS, dim=1).unsqueeze(1)
-        levels, logits, contexts, histories = [], [], [], []
+        views = []
         for m, net in enumerate(self.twin.networks()):
             history = torch.cat([state[f"hidden.{m}"], self.person[m][rows], state["traces"]], dim=-1)
             memory = state[f"memory.{m}"][:, :used].flatten(1, 2)  # (B, T, D)
-            context = attend(net.queries(history, action), memory, valid)
-            levels.append(net.level(history, self.base[rows], state["last"], action, context[:, 0]))
-            logits.append(net.adverse_logit(history, action))
-            contexts.append(context[:, 1:])
-            histories.append(history)
-        return levels, logits, contexts, histories
+            contexts = attend(net.queries(history, action), memory, valid)
+            level = net.level(history, self.base[rows], state["last"], action, contexts[:, 0])
+            views.append(View(history, contexts, level, net.adverse_logit(history, action)))
+        return views
+
+    def _draw_level(
+        self, views: list[View], action: Tensor, surprise: Tensor, uniform: Tensor, normal: Tensor
+    ) -> Tensor:
+        """The week's level ``[B, C]`` in z, from the member that ``uniform[:, 0]`` picks."""
+        drawn = []
+        for net, view in zip(self.twin.networks(), views, strict=True):
+            law = net.level_law(view.history, action, view.contexts[:, 0], view.level, surprise)
+            drawn.append(law.sample(uniform[:, 1], normal))
+        member = (uniform[:, 0] * len(drawn)).long()
+        return torch.stack(drawn)[member, torch.arange(len(member), device=member.device)]
 
     def _observe(self, state: State, action: Tensor, week: Tensor, adverse: Tensor) -> State:
         """Read a week ``[B, 7, C]`` in z into every member."""
@@ -216,9 +234,8 @@ class TwinDynamics:
             after |= {f"hidden.{m}": hidden, f"cell.{m}": cell, f"memory.{m}": memory}
         return after
 
-    def _spread(self, levels: list[Tensor]) -> Tensor:
-        """Root mean square over signals of the members' sd, in between-person sd ``[B]``."""
+    def _spread(self, levels: Tensor) -> Tensor:
+        """Root mean square over signals of the members' sd, in between-person sd: ``[M, B, C]`` -> ``[B]``."""
         if len(levels) == 1:
-            return torch.zeros_like(levels[0][:, 0])
-        apart = torch.stack(levels).std(dim=0) / self.between
-        return apart.square().sum(dim=1).sqrt() / math.sqrt(apart.shape[1])
+            return torch.zeros_like(levels[0, :, 0])
+        return (levels.std(dim=0) / self.between).square().mean(dim=1).sqrt()

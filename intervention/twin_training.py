@@ -1,13 +1,14 @@
 """Training the Twin on virtual trials: likelihood of the days, and distillation of what the teacher knows.
 
-Every step reads whole courses with teacher forcing. The loss is the sum of
+Every step reads whole courses with teacher forcing, also of the weeks' levels. The loss is the sum of
 
-    nll       of the seven days given the days before (clipped Gaussian), per day and signal
+    nll       of the seven days given the days before and the level (clipped Gaussian), per day and signal
+    level_nll of the level the week really had, per signal
     level     squared error of the expected level, under the action taken and under each alternative
     effect    squared error of the expected level's difference from Control, for the same history
     adverse   cross-entropy of adverse events
 
-The last three are weighted; level and effect are in between-person sd. The best weights by validation loss are kept.
+All but the first are weighted; level and effect are in between-person sd. The best weights by validation loss are kept.
 """
 
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ class TwinSettings:
     learning_rate: Positive  # highest, of a one-cycle schedule
     weight_decay: NonNegative
     gradient_clip: Positive  # largest gradient norm
+    law_weight: NonNegative  # of the level's likelihood
     level_weight: NonNegative  # of the level loss
     effect_weight: NonNegative  # of the effect loss
     adverse_weight: NonNegative  # of the adverse-event loss
@@ -58,6 +60,7 @@ class Courses:
     treatment: Tensor
     intensity: Tensor
     adverse: Tensor
+    true_level: Tensor
     level: Tensor
     other_intensity: Tensor
     other_level: Tensor
@@ -88,6 +91,7 @@ def read_courses(trials: VirtualTrials, patients: Patients) -> Courses:
         treatment=tensor(trials.treatment),
         intensity=tensor(trials.intensity),
         adverse=tensor(trials.adverse),
+        true_level=scaler.scale(tensor(trials.true_level)),
         level=scaler.scale(tensor(trials.level)),
         other_intensity=tensor(trials.alternative_intensity),
         other_level=scaler.scale(tensor(trials.alternative_level)),
@@ -95,7 +99,7 @@ def read_courses(trials: VirtualTrials, patients: Patients) -> Courses:
 
 
 def course_losses(net: Seq2Seq, courses: Courses, between: Tensor) -> dict[str, Tensor]:
-    """The four losses of a batch of courses; ``between`` ``[C]`` is the between-person sd in z."""
+    """The losses of a batch of courses; ``between`` ``[C]`` is the between-person sd in z."""
     w = courses.treatment.shape[1]
     base = courses.weeks[:, 0].mean(dim=1)
     person, _ = net.read_person(courses.features, courses.weeks[:, 0])
@@ -117,10 +121,15 @@ def course_losses(net: Seq2Seq, courses: Courses, between: Tensor) -> dict[str, 
     level = net.level(history, bases, last, action, contexts[:, :, 0])
     others = _other_levels(net, courses, history, bases, last, memory, read)
 
+    logit = net.adverse_logit(history, action)
+    surprise = courses.adverse.float() - torch.sigmoid(logit.detach())
+    # the expected level is fitted free of noise below, so the law may not pull at it
+    law = net.level_law(history, action, contexts[:, :, 0], level.detach(), surprise)
+
     start = net.begin_week(*(x.flatten(0, 1) for x in (history, action, courses.adverse)))
     true = courses.weeks[:, 1:].flatten(0, 1)  # (B*W, 7, C)
     previous = torch.cat([courses.weeks[:, :-1, -1:].flatten(0, 1), true[:, :-1]], dim=1)
-    mean, sd = net.write_forced(start, contexts[:, :, 1:].flatten(0, 1), level.flatten(0, 1), previous)
+    mean, sd = net.write_forced(start, contexts[:, :, 1:].flatten(0, 1), courses.true_level.flatten(0, 1), previous)
     nll = clipped_nll(net.innovations(true, mean, sd), sd, courses.at_low.flatten(0, 1), courses.at_high.flatten(0, 1))
 
     effect = others - others[:, :, CONTROL : CONTROL + 1]
@@ -129,9 +138,10 @@ def course_losses(net: Seq2Seq, courses: Courses, between: Tensor) -> dict[str, 
     weighed = ((others - courses.other_level) / between).square().mean()
     return {
         "nll": nll.mean(),
+        "level_nll": law.nll(courses.true_level).mean() / len(between),
         "level": 0.5 * (taken + weighed),
         "effect": ((effect - target) / between).square().mean(),
-        "adverse": F.binary_cross_entropy_with_logits(net.adverse_logit(history, action), courses.adverse.float()),
+        "adverse": F.binary_cross_entropy_with_logits(logit, courses.adverse.float()),
     }
 
 
@@ -229,6 +239,7 @@ def _train_member(
 def _total(losses: dict[str, Tensor], settings: TwinSettings) -> Tensor:
     return (
         losses["nll"]
+        + settings.law_weight * losses["level_nll"]
         + settings.level_weight * losses["level"]
         + settings.effect_weight * losses["effect"]
         + settings.adverse_weight * losses["adverse"]
@@ -248,7 +259,7 @@ def _batches(n: int, size: int, steps: int, generator: torch.Generator) -> list[
 
 @torch.no_grad()
 def _validate(net: Seq2Seq, courses: Courses, between: Tensor, size: int) -> dict[str, float]:
-    """The four losses over all validation courses."""
+    """The losses over all validation courses."""
     sums: dict[str, float] = {}
     for rows in torch.arange(len(courses)).split(size):
         for name, value in course_losses(net, courses.batch(rows), between).items():

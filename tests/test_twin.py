@@ -17,17 +17,17 @@ from core.encoding import ProfileEncoder, WeekScaler
 from core.errors import ArtifactError
 from core.patients import Patients
 from core.protocols import NullTracker, Outcome, State
-from core.random import numpy_generator, stream_keys, stream_normal
+from core.random import numpy_generator, stream_keys, stream_normal, stream_uniform
 from core.signals import DAYS, DEFAULT_SIGNALS
 from core.treatments import CONTROL, MAX_INTENSITY, MIN_INTENSITY, TREATMENTS
-from intervention.seq2seq import FastCell, TwinShape, action_features, clipped_nll
+from intervention.seq2seq import ACTION, FastCell, LevelLaw, TwinShape, action_features, clipped_nll
 from intervention.trials import TrialsSettings, VirtualTrials, assign_arms, simulate_trials, split_by_patient
 from intervention.twin import Twin, TwinDynamics
 from intervention.twin_quality import _rank, constant, crps, rollout
 from intervention.twin_training import TwinSettings, course_losses, read_courses, train_twin
 
 CONF = Path(__file__).parent.parent / "conf"
-SHAPE = TwinShape(encoder=12, decoder=8, memory=6, person=5, retention=(0.5, 0.9), head=10, min_sd=0.05)
+SHAPE = TwinShape(encoder=12, decoder=8, memory=6, person=5, retention=(0.5, 0.9), head=10, modes=2, min_sd=0.05)
 SCALER = WeekScaler((7.0, 6.0, 65.0, 5.0), (1.4, 1.8, 8.0, 1.9), (0.8, 1.0, 7.0, 1.1))
 EFFECTS = torch.tensor(
     [[0.0, 0, 0, 0], [0.3, 0, 0, -0.5], [0, 1.0, 0, -1.0], [0.2, 0.5, -4.0, 0], [0, -0.5, 3.0, -0.8]]
@@ -165,6 +165,26 @@ def test_clipped_likelihood_is_a_probability() -> None:
     assert float(inside + below + above) == pytest.approx(1.0, abs=1e-6)
 
 
+def test_level_law_keeps_its_mean_and_its_likelihood_sums_to_one() -> None:
+    net = untrained().networks()[0]
+    generator = torch.Generator().manual_seed(0)
+    history = torch.randn(1, 12 + 5 + 2 * ACTION, generator=generator)
+    action, context = torch.rand(1, ACTION, generator=generator), torch.rand(1, 6, generator=generator)
+    expected = torch.tensor([[0.5, -1.0, 0.0, 2.0]])
+    with torch.no_grad():
+        law = net.level_law(history, action, context, expected, torch.zeros(1))
+    assert law.weight.min() > 0.01  # both modes count
+    assert torch.allclose((law.weight.unsqueeze(-1) * law.mean).sum(dim=1), expected, atol=1e-5)
+    many = LevelLaw(*(part.expand(200_000, *part.shape[1:]) for part in law))
+    drawn = many.sample(torch.rand(200_000, generator=generator), torch.randn(200_000, 4, generator=generator))
+    assert torch.allclose(drawn.mean(dim=0), expected[0], atol=0.02)
+    # importance sampling: E_wide[p / wide] = 1
+    wide = torch.distributions.Normal(drawn.mean(dim=0), 2 * drawn.std(dim=0))
+    points = drawn.mean(dim=0) + 2 * drawn.std(dim=0) * torch.randn(200_000, 4, generator=generator)
+    density = -many.nll(points) - 2 * math.log(2 * math.pi)
+    assert torch.exp(density - wide.log_prob(points).sum(dim=1)).mean().item() == pytest.approx(1.0, abs=0.03)
+
+
 def test_fast_cell_equals_torch_lstm() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -283,14 +303,18 @@ def test_sampling_and_teacher_forcing_are_one_model(patients: Patients) -> None:
     treatment, intensity, keys = torch.full((20,), 3), torch.full((20,), 0.7), stream_keys(9, rows)
     _, outcome = dynamics.step(state, treatment, intensity, keys)
     action, week = action_features(treatment, intensity), SCALER.scale(outcome.week)
-    levels, _, contexts, histories = dynamics._look_ahead(state, action)
+    view = dynamics._look_ahead(state, action)[0]
+    uniform = stream_uniform(stream_keys(keys, 1), 3)[:, 1:].float()
+    normal = stream_normal(keys, DAYS * 4 + 4).float()
     previous = torch.cat([state["yesterday"].unsqueeze(1), week[:, :-1]], dim=1)
     with torch.no_grad():
-        begin = net.begin_week(histories[0], action, outcome.adverse)
-        mean, sd = net.write_forced(begin, contexts[0], levels[0], previous)
+        surprise = outcome.adverse.float() - torch.sigmoid(view.adverse_logit)
+        level = dynamics._draw_level([view], action, surprise, uniform, normal[:, -4:])
+        begin = net.begin_week(view.history, action, outcome.adverse)
+        mean, sd = net.write_forced(begin, view.contexts[:, 1:], level, previous)
         found = net.innovations(week, mean, sd)
     inside = ((week > net.low + 1e-5) & (week < net.high - 1e-5)).all(dim=-1)
-    expected = stream_normal(keys, DAYS * 4).view(-1, DAYS, 4).float()
+    expected = normal[:, : DAYS * 4].view(-1, DAYS, 4)
     assert inside.float().mean() > 0.5
     assert torch.allclose(found[inside], expected[inside], atol=1e-3)
 
