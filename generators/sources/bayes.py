@@ -80,7 +80,8 @@ def bayes_posterior(
     weight = np.array(log_weight)  # (Z, N)
     weight = np.exp(weight - weight.max(axis=0))
     low, not_high = np.einsum("zn,zbn->bn", weight / weight.sum(axis=0), np.array(below))
-    return np.stack([low, not_high - low, 1 - not_high], axis=1)
+    classes = np.maximum(np.stack([low, not_high - low, 1 - not_high], axis=1), 0)  # rounding may leave -1e-16
+    return classes / classes.sum(axis=1, keepdims=True)
 
 
 def _orthant(room: np.ndarray, draws: np.ndarray) -> np.ndarray:
