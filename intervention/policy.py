@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, softplus
 
 from core.artifact import Artifact
-from core.errors import ConfigError
+from core.errors import ArtifactError, ConfigError
 from core.treatments import CONTROL, MAX_INTENSITY, MIN_INTENSITY, TREATMENTS
 
 ACTIVE = len(TREATMENTS) - 1  # treatments with a dose
@@ -290,9 +290,23 @@ class DualHeadAgent:
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> "DualHeadAgent":
+        """The agent an artifact holds, exactly.
+
+        Raises:
+            ArtifactError: its tensors are not those its description asks for, or it knows other treatments.
+        """
         meta = artifact.meta
         names, hidden = tuple(meta["observation"]), tuple(meta["hidden"])
         actor = _actor(len(names), hidden, meta["activation"])
+        expected = {name: tensor.shape for name, tensor in actor.state_dict().items()}
+        if expected != {name: tensor.shape for name, tensor in artifact.tensors.items()}:
+            raise ArtifactError(
+                "policy: the stored network is not the one its description names; train the policy again"
+            )
+        if tuple(meta["treatments"]) != TREATMENTS:
+            raise ArtifactError(
+                f"policy: trained on treatments {', '.join(meta['treatments'])}, expected {', '.join(TREATMENTS)}; train the policy again"
+            )
         actor.load_state_dict(artifact.tensors)
         rules = tuple(Rule(int(treatment), int(column), float(above)) for treatment, column, above in meta["rules"])
         return cls(actor, hidden, meta["activation"], names, rules)

@@ -326,6 +326,17 @@ def test_artifact_round_trip_is_exact_and_matches_the_trained_policy() -> None:
         assert torch.equal(dose, intensity_of(expected[:, 1]))
 
 
+def test_an_altered_artifact_is_refused() -> None:
+    with isolated_random_state():
+        policy = make_ppo(Bandit(256), SMALL, 0, NAMES).policy
+    assert isinstance(policy, DualHeadPolicy)
+    artifact = DualHeadAgent.from_policy(policy, SMALL.hidden, SMALL.activation, NAMES).to_artifact()
+    with pytest.raises(ArtifactError, match="not the one its description names"):
+        DualHeadAgent.from_artifact(replace(artifact, meta={**artifact.meta, "hidden": [8]}))
+    with pytest.raises(ArtifactError, match="trained on treatments control, yoga"):
+        DualHeadAgent.from_artifact(replace(artifact, meta={**artifact.meta, "treatments": ["control", "yoga"]}))
+
+
 def test_sizes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"policy\.environments is 256, but the environment holds 8"):
         train_policy(Bandit(8), SMALL, 0, NullTracker(), NAMES)
