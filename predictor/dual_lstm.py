@@ -11,10 +11,12 @@ from core.artifact import Artifact
 from core.cohort import RISK_CLASSES, Cohort
 from core.encoding import ProfileEncoder, WeekScaler
 from core.errors import ArtifactError, DataError
-from core.signals import Signal, Signals, names
+from core.signals import DAYS, Signal, Signals, names
 
 KIND = "dual_lstm_risk"
 VIEWS = 3  # what a day shows of each signal: its value, its distance from the week's own mean, whether it was observed
+PATTERNS = 7  # statistics of week_patterns
+RUN = 3  # days in a row that make a pattern
 BATCH = 4096
 
 
@@ -26,23 +28,94 @@ def day_views(z: Tensor, mask: Tensor) -> Tensor:
     return torch.cat([z, (z - own_mean) * observed, observed], dim=-1)
 
 
-class DualLSTM(nn.Module):
-    """Encoded profile ``[B, P]`` and day views ``[B, 7, 3C]`` -> logits ``[B, 3]``."""
+def week_patterns(z: Tensor, mask: Tensor) -> Tensor:
+    """What a week adds up to: ``[B, 7C]`` from a scaled week and mask ``[B, 7, C]``.
 
-    def __init__(self, features: int, signals: int, width: int, hidden: int, layers: int, dropout: float) -> None:
+    Per signal: mean, sd, trend, distance of the second highest and second lowest day from the median, and the levels
+    that three days running stayed below and above. An unobserved day counts as the week's own mean.
+    """
+    z = torch.where(mask, z, torch.zeros_like(z))
+    mean = z.sum(1) / mask.sum(1).clamp(min=1)  # (B, C)
+    z = torch.where(mask, z, mean.unsqueeze(1))
+    spread = ((z - mean.unsqueeze(1)).square().mean(1) + 1e-6).sqrt()
+    day = torch.arange(DAYS, dtype=z.dtype, device=z.device) - DAYS // 2
+    trend = (z * (day / day.square().sum())[:, None]).sum(1)
+    ordered = z.sort(1).values
+    median = ordered[:, DAYS // 2]
+    runs = range(DAYS - RUN + 1)
+    stays_below = torch.stack([z[:, t : t + RUN].amax(1) for t in runs]).amin(0)
+    stays_above = torch.stack([z[:, t : t + RUN].amin(1) for t in runs]).amax(0)
+    second_high, second_low = ordered[:, -2] - median, ordered[:, 1] - median
+    return torch.cat([mean, spread, trend, second_high, second_low, stays_below, stays_above], dim=-1)
+
+
+class PatternIndex(nn.Module):
+    """A few indices, each a sum of smooth steps along every pattern and of the profile: how clinical scores are built.
+
+    Every pattern passes through ``steps`` tanh steps with learned place and steepness. Adding up to only ``indices``
+    numbers before the classes are formed is what lets thresholds be found from a few thousand persons.
+    """
+
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, features: int, signals: int, steps: int, indices: int) -> None:
         super().__init__()
-        self.shape = {"width": width, "hidden": hidden, "layers": layers, "dropout": dropout}
+        patterns = PATTERNS * signals
+        self.register_buffer("centre", torch.zeros(patterns))
+        self.register_buffer("scale", torch.ones(patterns))
+        self.place = nn.Parameter(torch.linspace(-2, 2, steps).repeat(patterns, 1))
+        self.steepness = nn.Parameter(torch.full((patterns, steps), 2.0))
+        self.index = nn.Linear(patterns * (steps + 1) + features, indices)
+        self.classes = nn.Linear(indices, len(RISK_CLASSES))
+        nn.init.zeros_(self.classes.weight)
+        nn.init.zeros_(self.classes.bias)
+
+    def forward(self, features: Tensor, patterns: Tensor) -> Tensor:
+        x = (patterns - self.centre) / self.scale  # (B, 7C)
+        stairs = torch.tanh(self.steepness * (x.unsqueeze(-1) - self.place)).flatten(1)  # (B, 7C * steps)
+        logits: Tensor = self.classes(nn.functional.silu(self.index(torch.cat([stairs, x, features], dim=-1))))
+        return logits
+
+
+class DualLSTM(nn.Module):
+    """Encoded profile ``[B, P]``, scaled week and mask ``[B, 7, C]`` -> logits ``[B, 3]``.
+
+    The logits are the head's plus the indices'; both start at 0, so that a part which is not trained says nothing.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        signals: int,
+        width: int,
+        hidden: int,
+        layers: int,
+        dropout: float,
+        steps: int,
+        indices: int,
+    ) -> None:
+        super().__init__()
+        self.shape = {
+            "width": width,
+            "hidden": hidden,
+            "layers": layers,
+            "dropout": dropout,
+            "steps": steps,
+            "indices": indices,
+        }
         self.profile = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Dropout(dropout))
         between = dropout if layers > 1 else 0.0
         self.week = nn.LSTM(VIEWS * signals, hidden, layers, batch_first=True, dropout=between)
-        self.head = nn.Sequential(
-            nn.Linear(width + 2 * hidden, width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, len(RISK_CLASSES))
-        )
+        classes = nn.Linear(width, len(RISK_CLASSES))
+        nn.init.zeros_(classes.weight)
+        self.head = nn.Sequential(nn.Linear(width + 2 * hidden, width), nn.SiLU(), nn.Dropout(dropout), classes)
+        self.patterns = PatternIndex(features, signals, steps, indices)
 
-    def forward(self, features: Tensor, days: Tensor) -> Tensor:
-        states, _ = self.week(days)  # (B, 7, H)
+    def forward(self, features: Tensor, z: Tensor, mask: Tensor) -> Tensor:
+        states, _ = self.week(day_views(z, mask))  # (B, 7, H)
         fused = torch.cat([self.profile(features), states[:, -1], states.mean(1)], dim=-1)  # (B, W + 2H)
-        logits: Tensor = self.head(fused)
+        logits: Tensor = self.head(fused) + self.patterns(features, week_patterns(z, mask))
         return logits
 
 
@@ -65,7 +138,7 @@ class DualLSTMRisk(nn.Module):
     def raw_logits(self, features: Tensor, week: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits ``[B, 3]`` before calibration; arguments as :meth:`probabilities`."""
         observed = torch.ones_like(week, dtype=torch.bool) if mask is None else mask
-        return self.network(features, day_views(self.scaler.scale(week), observed))
+        return self.network(features, self.scaler.scale(week), observed)
 
     def probabilities(self, features: Tensor, week: Tensor, mask: Tensor | None = None) -> Tensor:
         """Calibrated class probabilities ``[B, 3]``.

@@ -3,9 +3,11 @@
 import copy
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
+from annotated_types import Len
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -16,7 +18,7 @@ from core.protocols import Tracker
 from core.random import numpy_generator, torch_generator
 from core.settings import Count, Fraction, NonNegative, Positive
 from predictor.calibration import fit_temperature
-from predictor.dual_lstm import DualLSTMRisk, build
+from predictor.dual_lstm import DualLSTMRisk, build, week_patterns
 from predictor.metrics import auc
 
 HIGH = RISK_CLASSES.index("High")
@@ -28,9 +30,13 @@ class RiskSettings:
     hidden: Count  # units of each LSTM layer
     layers: Count  # stacked LSTM layers
     dropout: Fraction  # in both branches and the head
+    steps: Count  # smooth steps along each pattern of the week
+    indices: Count  # indices they add up to
     epochs: Count  # most passes over the fit persons; the learning rate decays along them
     batch_size: Count  # weeks per step
-    learning_rate: Positive  # peak
+    learning_rates: Annotated[
+        tuple[tuple[Positive, NonNegative], ...], Len(1)
+    ]  # candidates: peak of branches and head, peak of the indices
     weight_decay: NonNegative  # decoupled
     average: Fraction  # decay per step of the weights' moving average, which is what is kept
     class_weight_power: (
@@ -96,6 +102,10 @@ def train_risk(
 ) -> DualLSTMRisk:
     """A calibrated risk model of a labelled cohort.
 
+    Labels come in two natures: graded ones (a questionnaire) that a gentle fit serves best, and sharp ones (rules) that
+    need thresholds. One candidate is trained for each pair of learning rates, and the one with the lowest validation
+    loss is kept.
+
     Args:
         hidden: profile columns the model must not see (the label's own inputs).
 
@@ -104,26 +114,39 @@ def train_risk(
         NumericalError: the loss became non-finite.
     """
     fit, held = split_by_person(cohort, settings.validation_share, numpy_generator(seed, "risk", "split"))
+    labels = torch.from_numpy(cohort.risk.astype(np.int64))  # type: ignore[union-attr]
     encoder = ProfileEncoder.fit(cohort.profiles.iloc[fit], hidden)
     scaler = WeekScaler.fit(cohort.select(fit))
-    shape = {"width": settings.width, "hidden": settings.hidden, "layers": settings.layers, "dropout": settings.dropout}
-    model = build(encoder, scaler, cohort.signals, seed, **shape)
-
-    labels = torch.from_numpy(cohort.risk.astype(np.int64))  # type: ignore[union-attr]
-    data = (*model.inputs(cohort), labels)
-    fit_data = tuple(tensor[torch.from_numpy(fit)] for tensor in data)
-    held_data = tuple(tensor[torch.from_numpy(held)] for tensor in data)
-    weights = class_weights(fit_data[3], settings.class_weight_power)
-
-    with torch.random.fork_rng(devices=[]):  # dropout draws from torch's global stream: leave it as it was
-        torch.manual_seed(seed)
-        best = descend(model, fit_data, held_data, weights, settings, seed, tracker)
-    model.load_state_dict(best)
-    model.eval()
+    shape = {name: getattr(settings, name) for name in ("width", "hidden", "layers", "dropout", "steps", "indices")}
+    best, best_loss, step = None, math.inf, 0
+    for rates in settings.learning_rates:
+        model = build(encoder, scaler, cohort.signals, seed, **shape)
+        data = (*model.inputs(cohort), labels)
+        fit_data = tuple(tensor[torch.from_numpy(fit)] for tensor in data)
+        held_data = tuple(tensor[torch.from_numpy(held)] for tensor in data)
+        standardise_patterns(model, *fit_data[1:3])
+        weights = class_weights(fit_data[3], settings.class_weight_power)
+        with torch.random.fork_rng(devices=[]):  # dropout draws from torch's global stream: leave it as it was
+            torch.manual_seed(seed)
+            loss, step = descend(model, fit_data, held_data, weights, settings, rates, seed, tracker, step)
+        tracker.note(f"risk: learning rates {rates[0]:g} and {rates[1]:g} reach validation loss {loss:.4f}")
+        if loss < best_loss:
+            best, best_loss = model, loss
+    if best is None:
+        raise NumericalError(
+            f"risk: no candidate reached a finite validation loss in {step} steps; lower risk.learning_rates"
+        )
     with torch.inference_mode():
-        logits = model.raw_logits(*held_data[:3])
-    model.temperature, model.bias = fit_temperature(logits.clone(), held_data[3], -weights.log())
-    return model
+        logits = best.raw_logits(*held_data[:3])
+    best.temperature, best.bias = fit_temperature(logits.clone(), held_data[3], -weights.log())
+    return best
+
+
+def standardise_patterns(model: DualLSTMRisk, week: Tensor, mask: Tensor) -> None:
+    """Let each pattern of the week have mean 0 and sd 1 over the fit persons."""
+    patterns = week_patterns(model.scaler.scale(week), mask)
+    model.network.patterns.centre = patterns.mean(0)
+    model.network.patterns.scale = patterns.std(0).clamp(min=1e-3)
 
 
 def class_weights(labels: Tensor, power: float) -> Tensor:
@@ -139,30 +162,44 @@ def descend(
     held: tuple[Tensor, ...],
     weights: Tensor,
     settings: RiskSettings,
+    rates: tuple[float, float],
     seed: int,
     tracker: Tracker,
-) -> dict[str, Tensor]:
-    """Minimise the weighted cross-entropy; the averaged weights of the epoch with the lowest validation loss."""
+    step: int,
+) -> tuple[float, int]:
+    """Minimise the weighted cross-entropy and leave the model with the averaged weights of its best epoch.
+
+    Returns:
+        The lowest validation loss, and ``step`` advanced by the steps taken.
+    """
     generator = torch_generator(seed, "risk", "batches")
     averaged = copy.deepcopy(model).eval()
-    optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    index = list(model.network.patterns.parameters())
+    others = [weight for name, weight in model.network.named_parameters() if not name.startswith("patterns.")]
+    groups = [
+        {"params": others, "peak": rates[0], "weight_decay": settings.weight_decay},
+        {"params": index, "peak": rates[1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups)
     n, steps = len(fit[3]), math.ceil(len(fit[3]) / settings.batch_size)
-    best, best_loss, best_epoch, step = averaged.state_dict(), math.inf, 0, 0
+    best, best_loss, best_epoch, first = copy.deepcopy(averaged.state_dict()), math.inf, 0, step
     for epoch in tracker.track(range(settings.epochs), "risk", settings.epochs):
         model.train()
         total = 0.0
         for rows in torch.randperm(n, generator=generator).chunk(steps):
-            optimizer.param_groups[0]["lr"] = settings.learning_rate * pace(step, steps * settings.epochs)
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * pace(step - first, steps * settings.epochs)
             features, week, mask, label = (tensor[rows] for tensor in fit)
             mask = hide_at_random(mask, settings.missing_share, generator)
             loss = cross_entropy(model.raw_logits(features, week, mask), label, weights)
             if not torch.isfinite(loss):
-                raise NumericalError(f"risk: loss is {loss.item()} at step {step}; lower risk.learning_rate")
+                raise NumericalError(f"risk: loss is {loss.item()} at step {step}; lower risk.learning_rates")
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
-            decay = min(settings.average, (1 + step) / (10 + step))  # a short memory while the weights still move fast
+            age = step - first
+            decay = min(settings.average, (1 + age) / (10 + age))  # a short memory while the weights still move fast
             for mean, now in zip(averaged.parameters(), model.parameters(), strict=True):
                 mean.data.lerp_(now.data, 1 - decay)
             step, total = step + 1, total + loss.item() * len(rows)
@@ -175,7 +212,9 @@ def descend(
             best, best_loss, best_epoch = copy.deepcopy(averaged.state_dict()), loss_held, epoch
         if epoch - best_epoch >= settings.patience:
             break
-    return best
+    model.load_state_dict(best)
+    model.eval()
+    return best_loss, step
 
 
 def pace(step: int, total: int) -> float:

@@ -58,3 +58,13 @@ def drifting(n: int, seed: int) -> Cohort:
     z = rng.normal(size=(n, 7, 4)) * 0.6
     z[:, :, 3] += (risk[:, None] - 1) * np.linspace(-1.2, 1.2, 7)
     return Cohort(profiles(n, rng), week_of(z), np.ones((n, 7, 4), bool), np.arange(n), DEFAULT_SIGNALS, risk)
+
+
+def ruled(n: int, seed: int) -> Cohort:
+    """Three consecutive nights under 6.5 h and a mean stress above 5.2 are a point each; risk is the points."""
+    rng = np.random.default_rng(seed)
+    week = week_of(rng.normal(size=(n, 1, 4)) * 0.7 + rng.normal(size=(n, 7, 4)) * 0.7)
+    short = week[:, :, 0] < 6.5
+    run = np.stack([short[:, t : t + 3].all(1) for t in range(5)]).any(0)
+    risk = run.astype(np.int8) + (week[:, :, 3].mean(1) > 5.2)
+    return Cohort(profiles(n, rng), week, np.ones((n, 7, 4), bool), np.arange(n), DEFAULT_SIGNALS, risk.astype(np.int8))

@@ -1,11 +1,14 @@
 """The risk model: metrics against closed forms, calibration, what it learns, determinism, storage, errors."""
 
+import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from helpers_predictor import distressed, drifting, risk_settings
+from helpers_predictor import distressed, drifting, risk_settings, ruled
 from sklearn.linear_model import LogisticRegression
 
 from core.artifact import Artifact
@@ -15,18 +18,27 @@ from core.protocols import NullTracker, risk_score
 from core.signals import Signal
 from predictor.baselines import summary_names, weekly_summaries
 from predictor.calibration import brier, ece, ece_floor, fit_temperature, reliability_curve
-from predictor.dual_lstm import DualLSTMRisk, day_views
+from predictor.dual_lstm import DualLSTMRisk, day_views, week_patterns
 from predictor.evaluation import evaluate_risk, groups_of, subgroup_table
 from predictor.explain import integrated_gradients, signal_response
 from predictor.metrics import auc, bootstrap_intervals, risk_metrics
-from predictor.training import class_weights, hide_at_random, split_by_person, train_risk
+from predictor.training import RiskSettings, class_weights, hide_at_random, split_by_person, train_risk
 
 HIDDEN = ("dass_stress",)
+
+
+def quick(**changes: Any) -> RiskSettings:
+    """The shipped settings with a single, gentle candidate."""
+    return risk_settings(**{"learning_rates": [[0.003, 0.0]], "batch_size": 128, **changes})
 
 
 class Recorder(NullTracker):
     def __init__(self) -> None:
         self.scalars: dict[str, list[float]] = {}
+        self.notes: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         self.scalars.setdefault(tag, []).append(value)
@@ -39,7 +51,7 @@ def cohort() -> Cohort:
 
 @pytest.fixture(scope="module")
 def model(cohort: Cohort) -> DualLSTMRisk:
-    return train_risk(cohort, risk_settings(epochs=12), HIDDEN, 3, NullTracker())
+    return train_risk(cohort, quick(epochs=12), HIDDEN, 3, NullTracker())
 
 
 @pytest.fixture(scope="module")
@@ -128,9 +140,7 @@ def test_class_weights_do_not_bias_probabilities() -> None:
     weights = class_weights(labels, 1.0)
     assert (weights * torch.bincount(labels)).numpy() == pytest.approx([100 / 3] * 3)
     assert class_weights(labels, 0.0).numpy() == pytest.approx([1.0] * 3)
-    trained = train_risk(
-        distressed(1200, 0)[0], risk_settings(epochs=12, class_weight_power=1.0), HIDDEN, 0, NullTracker()
-    )
+    trained = train_risk(distressed(1200, 0)[0], quick(epochs=12, class_weight_power=1.0), HIDDEN, 0, NullTracker())
     fresh, _ = distressed(1500, 5)
     share = np.bincount(fresh.risk) / len(fresh)
     assert trained.predict_cohort(fresh).mean(0) == pytest.approx(share, abs=0.04)
@@ -153,7 +163,7 @@ def test_a_class_without_persons_is_an_error(cohort: Cohort, high: int, message:
     risk = np.tile(np.array([0, 1]), len(cohort) // 2)
     risk[:high] = 2
     with pytest.raises(DataError, match=message):
-        train_risk(cohort.with_risk(risk), risk_settings(), HIDDEN, 0, NullTracker())
+        train_risk(cohort.with_risk(risk), quick(), HIDDEN, 0, NullTracker())
 
 
 def test_many_weeks_of_one_person_are_one_person(cohort: Cohort) -> None:
@@ -167,11 +177,26 @@ def test_many_weeks_of_one_person_are_one_person(cohort: Cohort) -> None:
 
 def test_learns_an_order_of_days_that_means_cannot_show() -> None:
     train, new = drifting(1500, 0), drifting(600, 1)
-    trained = train_risk(train, risk_settings(epochs=20), HIDDEN, 0, NullTracker())
+    trained = train_risk(train, quick(epochs=20), HIDDEN, 0, NullTracker())
     accuracy = risk_metrics(new.risk, trained.predict_cohort(new))["accuracy"]
     means = LogisticRegression().fit(train.rhythms.mean(1), train.risk)
     assert means.score(new.rhythms.mean(1), new.risk) < 0.45
     assert accuracy > 0.85
+
+
+def test_sharp_labels_choose_the_candidate_that_finds_thresholds() -> None:
+    train, new = (ruled(1500, seed) for seed in (0, 1))
+    recorder = Recorder()
+    rates = [[0.003, 0.0], [0.001, 0.03]]
+    trained = train_risk(train, risk_settings(epochs=15, learning_rates=rates), HIDDEN, 0, recorder)
+    gentle, steep = (float(note.rsplit(" ", 1)[1]) for note in recorder.notes)
+    assert steep < gentle
+    assert trained.network.patterns.classes.weight.abs().max() > 0  # the kept model is the steep one
+    assert risk_metrics(new.risk, trained.predict_cohort(new))["accuracy"] > 0.85
+
+
+def test_untrained_indices_say_nothing(model: DualLSTMRisk) -> None:
+    assert not model.network.patterns.classes.weight.any()
 
 
 def test_beats_chance_and_answers_in_the_right_direction(
@@ -187,7 +212,7 @@ def test_beats_chance_and_answers_in_the_right_direction(
 
 def test_reports_its_progress(cohort: Cohort) -> None:
     recorder = Recorder()
-    train_risk(cohort, risk_settings(epochs=3), HIDDEN, 0, recorder)
+    train_risk(cohort, quick(epochs=3), HIDDEN, 0, recorder)
     tags = {"risk/train_loss", "risk/validation_loss", "risk/validation_auc_high", "risk/learning_rate"}
     assert set(recorder.scalars) == tags
     assert recorder.scalars["risk/train_loss"][-1] < recorder.scalars["risk/train_loss"][0]
@@ -196,14 +221,14 @@ def test_reports_its_progress(cohort: Cohort) -> None:
 def test_stops_early_on_noise(cohort: Cohort) -> None:
     recorder = Recorder()
     noise = cohort.with_risk(np.random.default_rng(0).integers(0, 3, len(cohort)))
-    train_risk(noise, risk_settings(epochs=60, patience=2, learning_rate=0.01), HIDDEN, 0, recorder)
+    train_risk(noise, quick(epochs=60, patience=2, learning_rates=[[0.01, 0.0]]), HIDDEN, 0, recorder)
     assert len(recorder.scalars["risk/validation_loss"]) < 60
 
 
 def test_same_seed_gives_equal_weights_and_leaves_global_randomness_alone(cohort: Cohort) -> None:
     before = torch.get_rng_state()
     first, second, other = (
-        train_risk(cohort, risk_settings(epochs=2), HIDDEN, seed, NullTracker()).state_dict() for seed in (5, 5, 6)
+        train_risk(cohort, quick(epochs=2), HIDDEN, seed, NullTracker()).state_dict() for seed in (5, 5, 6)
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["network.head.0.weight"], other["network.head.0.weight"])
@@ -252,6 +277,15 @@ def test_day_views_measure_distance_from_the_observed_mean() -> None:
     assert observed.tolist() == [1, 1, 1, 1, 1, 1, 0]
 
 
+def test_week_patterns_closed_form() -> None:
+    z = torch.tensor([3.0, 0, 0, 1, 5, 4, 6])[None, :, None]
+    mean, spread, trend, high, low, below, above = week_patterns(z, torch.ones_like(z, dtype=torch.bool))[0].tolist()
+    assert mean == pytest.approx(19 / 7)
+    assert spread == pytest.approx(np.std([3, 0, 0, 1, 5, 4, 6]), abs=1e-5)
+    assert trend == pytest.approx(np.polyfit(range(7), [3, 0, 0, 1, 5, 4, 6], 1)[0])
+    assert (high, low, below, above) == (5 - 3, 0 - 3, 1, 4)  # days 2-4 stay below 1, days 5-7 above 4
+
+
 def test_hiding_is_as_asked() -> None:
     mask = torch.ones(4000, 7, 4, dtype=torch.bool)
     mask[:, 0] = False
@@ -263,8 +297,6 @@ def test_hiding_is_as_asked() -> None:
 
 
 def test_artifact_round_trip_is_exact(model: DualLSTMRisk, holdout: tuple[Cohort, np.ndarray]) -> None:
-    import json
-
     artifact = model.to_artifact()
     stored = Artifact(artifact.tensors, json.loads(json.dumps(artifact.meta)))
     again = DualLSTMRisk.from_artifact(stored)
@@ -290,7 +322,7 @@ def test_a_fifth_signal_is_only_data(cohort: Cohort) -> None:
         (*cohort.signals, Signal("hrv", "ms", 5, 200, 1)),
         cohort.risk,
     )
-    trained = train_risk(wider, risk_settings(epochs=1), HIDDEN, 0, NullTracker())
+    trained = train_risk(wider, quick(epochs=1), HIDDEN, 0, NullTracker())
     assert trained.predict_cohort(wider).shape == (len(cohort), 3)
 
 
@@ -324,8 +356,6 @@ def test_weekly_summaries_closed_form(cohort: Cohort, model: DualLSTMRisk) -> No
 
 
 def test_groups_have_bands_and_categories() -> None:
-    import pandas as pd
-
     assert groups_of(pd.Series([29, 30, 44, 70]), (30.0, 45.0)).tolist() == ["<30", "30-45", "30-45", ">=45"]
     assert groups_of(pd.Series(["f", "m"]), ()).tolist() == ["f", "m"]
     assert groups_of(pd.Series(["<30", ">=30"]), (30.0,)).tolist() == ["<30", ">=30"]
@@ -348,7 +378,7 @@ def test_subgroups_are_counted_small_ones_named_unfair_ones_seen(holdout: tuple[
 
 def test_evaluation_reports_everything(model: DualLSTMRisk, cohort: Cohort, holdout: tuple[Cohort, np.ndarray]) -> None:
     labelled, truth = holdout
-    settings = risk_settings(bootstrap=20)
+    settings = quick(bootstrap=20)
     result = evaluate_risk(model, cohort, labelled, settings, truth, 0)
     headline = {"accuracy", "macro_f1", "f1_high", "recall_high", "auc_high", "ece", "brier"}
     assert headline <= set(result)
