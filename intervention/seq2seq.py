@@ -29,6 +29,7 @@ from core.signals import DAYS
 from core.treatments import CONTROL, TREATMENTS
 
 ACTION = 2 * (len(TREATMENTS) - 1)  # one-hot of the four active treatments, and the same times intensity
+RIDGE = 0.2  # what counts as little seen of a treatment, in dose squared
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,33 @@ def action_features(treatment: Tensor, intensity: Tensor) -> Tensor:
     return torch.cat([chosen, chosen * intensity.unsqueeze(-1)], dim=-1)
 
 
-def dose_traces(traces: Tensor, action: Tensor, retention: tuple[float, ...]) -> Tensor:
-    """Traces of past doses ``[..., T*8]`` after a week under ``action`` ``[..., 8]``: leaky means, one per retention."""
-    keep = torch.tensor(retention, device=action.device, dtype=action.dtype).unsqueeze(-1)  # (T, 1)
-    old = traces.unflatten(-1, (len(retention), ACTION))
-    return (keep * old + (1 - keep) * action.unsqueeze(-2)).flatten(-2)
+class Record(NamedTuple):
+    """What is known for certain of a course: ``traces`` of doses ``[..., T*8]`` (leaky means, one per retention), and
+    for each active treatment what the weeks showed under it: ``shown`` ``[..., A, C]``, sum of dose x deviation from the
+    base, and ``seen`` ``[..., A]``, sum of dose squared; their ratio is the slope of a regression on the dose."""
+
+    traces: Tensor
+    shown: Tensor
+    seen: Tensor
+
+    @classmethod
+    def empty(cls, like: Tensor, retentions: int) -> "Record":
+        """Of persons with base levels ``like`` ``[B, C]`` and no treatment yet."""
+        b, c, a = *like.shape, ACTION // 2
+        return cls(like.new_zeros(b, retentions * ACTION), like.new_zeros(b, a, c), like.new_zeros(b, a))
+
+    def after(self, away: Tensor, action: Tensor, retention: tuple[float, ...]) -> "Record":
+        """After a week of mean ``away`` from the base ``[B, C]``, lived under ``action`` ``[B, 8]``."""
+        keep = torch.tensor(retention, device=action.device, dtype=action.dtype).unsqueeze(-1)  # (T, 1)
+        traces = keep * self.traces.unflatten(-1, (len(retention), ACTION)) + (1 - keep) * action.unsqueeze(-2)
+        dose = traces[..., ACTION // 2 :].mean(dim=-2)  # (B, A), over fast and slow traces
+        shown = self.shown + dose.unsqueeze(-1) * away.unsqueeze(-2)
+        return Record(traces.flatten(-2), shown, self.seen + dose.square())
+
+    def features(self) -> Tensor:
+        """``[..., T*8 + A*C + A]``: traces, slopes (shrunken to 0 where little was seen), how much was seen."""
+        slope = self.shown / (self.seen + RIDGE).unsqueeze(-1)
+        return torch.cat([self.traces, slope.flatten(-2), self.seen], dim=-1)
 
 
 LSTMState = tuple[Tensor, Tensor]  # hidden and cell, each (B, H)
@@ -128,7 +151,7 @@ class Seq2Seq(nn.Module):
         self.shape = shape
         h, d, s, c = shape.encoder, shape.memory, shape.person, signals
         past = len(shape.retention) * ACTION  # width of the dose traces
-        known = h + s + past  # width of a history
+        known = h + s + past + (c + 1) * ACTION // 2  # width of a history
         self.register_buffer("low", low)
         self.register_buffer("high", high)
         self.person = nn.Linear(features + 2 * c, s)
@@ -209,7 +232,7 @@ class Seq2Seq(nn.Module):
         return torch.stack(days, dim=1), state
 
     # --- answering -----------------------------------------------------------------------------------------------
-    # ``history`` is cat(encoder hidden, person, dose traces); leading dimensions broadcast.
+    # ``history`` is cat(encoder hidden, person, record's features); leading dimensions broadcast.
 
     def queries(self, history: Tensor, action: Tensor) -> Tensor:
         """``[..., 8, D]``: the level's query, then the seven days'."""

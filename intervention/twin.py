@@ -17,7 +17,7 @@ from core.patients import Patients
 from core.protocols import Outcome, State
 from core.random import stream_keys, stream_normal, stream_uniform
 from core.signals import DAYS, Signal, Signals, names
-from intervention.seq2seq import ACTION, FastCell, Seq2Seq, TwinShape, action_features, attend, dose_traces
+from intervention.seq2seq import ACTION, FastCell, Record, Seq2Seq, TwinShape, action_features, attend
 
 
 class Twin(nn.Module):
@@ -96,8 +96,8 @@ class TwinDynamics:
     """The Twin as ``Dynamics`` (``core.protocols``) over ``patients``.
 
     State, batch first: ``rows`` [B]; ``week`` [B], weeks lived since the baseline; ``yesterday`` and ``last`` [B, C],
-    the latest day and the latest week's mean in z; ``traces`` [B, T*8] of the doses so far; and for each member m ``hidden.m``, ``cell.m`` [B, H] and
-    ``memory.m`` [B, weeks, 7, D], a ring of the latest weeks.
+    the latest day and the latest week's mean in z; ``traces``, ``shown`` and ``seen``, the ``Record``; and for each
+    member m ``hidden.m``, ``cell.m`` [B, H] and ``memory.m`` [B, weeks, 7, D], a ring of the latest weeks.
 
     Raises:
         ArtifactError: the patients have other signals or profile features than the Twin was trained on.
@@ -112,7 +112,6 @@ class TwinDynamics:
         self.twin = twin.to(patients.week.device).eval()
         self.between = torch.tensor(twin.scaler.between) / torch.tensor(twin.scaler.sd)  # in z
         self.between = self.between.to(patients.week.device)
-        self.past = len(twin.shape.retention) * ACTION
         self._read_baseline(patients)
 
     @torch.no_grad()
@@ -122,7 +121,7 @@ class TwinDynamics:
         self.yesterday, self.base = week[:, -1], week.mean(dim=1)
         self.person, self.hidden, self.cell, self.memory = [], [], [], []
         events = torch.zeros(len(week), 1, device=week.device)
-        calm, traces = events.new_zeros(len(week), 1, ACTION), events.new_zeros(len(week), 1, self.past)
+        calm, traces = events.new_zeros(len(week), 1, ACTION), self._no_record(self.base).traces.unsqueeze(1)
         for net in self.twin.networks():
             person, base = net.read_person(patients.features, week)
             days, (hidden, cell) = net.read_days(week.unsqueeze(1), base, traces, calm, events, net.first_state(person))
@@ -130,6 +129,9 @@ class TwinDynamics:
             self.hidden.append(hidden)
             self.cell.append(cell)
             self.memory.append(net.remember(days))  # (N, 7, D)
+
+    def _no_record(self, base: Tensor) -> Record:
+        return Record.empty(base, len(self.twin.shape.retention))
 
     @torch.no_grad()
     def start(self, rows: Tensor, keys: Tensor) -> State:
@@ -139,7 +141,7 @@ class TwinDynamics:
             "week": torch.zeros_like(rows),
             "yesterday": self.yesterday[rows],
             "last": self.base[rows],
-            "traces": self.base.new_zeros(len(rows), self.past),
+            **self._no_record(self.base[rows])._asdict(),
         }
         for m in range(len(self.person)):
             memory = self.hidden[m].new_zeros(len(rows), self.twin.weeks, DAYS, self.twin.shape.memory)
@@ -195,9 +197,10 @@ class TwinDynamics:
         used = min(int(state["week"].max()) + 1, slots)
         valid = torch.arange(used, device=rows.device) <= state["week"].unsqueeze(1)  # (B, used)
         valid = valid.repeat_interleave(DAYS, dim=1).unsqueeze(1)
+        record = Record(state["traces"], state["shown"], state["seen"]).features()
         views = []
         for m, net in enumerate(self.twin.networks()):
-            history = torch.cat([state[f"hidden.{m}"], self.person[m][rows], state["traces"]], dim=-1)
+            history = torch.cat([state[f"hidden.{m}"], self.person[m][rows], record], dim=-1)
             memory = state[f"memory.{m}"][:, :used].flatten(1, 2)  # (B, T, D)
             contexts = attend(net.queries(history, action), memory, valid)
             level = net.level(history, self.base[rows], state["last"], action, contexts[:, 0])
@@ -218,17 +221,19 @@ class TwinDynamics:
     def _observe(self, state: State, action: Tensor, week: Tensor, adverse: Tensor) -> State:
         """Read a week ``[B, 7, C]`` in z into every member."""
         rows, lived = state["rows"], state["week"] + 1
-        traces = dose_traces(state["traces"], action, self.twin.shape.retention)
+        last = week.mean(dim=1)
+        record = Record(state["traces"], state["shown"], state["seen"])
+        record = record.after(last - self.base[rows], action, self.twin.shape.retention)
         after = {
             "rows": rows,
             "week": lived,
             "yesterday": week[:, -1],
-            "last": week.mean(dim=1),
-            "traces": traces,
+            "last": last,
+            **record._asdict(),
         }
         for m, net in enumerate(self.twin.networks()):
             before = state[f"hidden.{m}"], state[f"cell.{m}"]
-            days, (hidden, cell) = net.read_week(week, self.base[rows], traces, action, adverse, before)
+            days, (hidden, cell) = net.read_week(week, self.base[rows], record.traces, action, adverse, before)
             memory = state[f"memory.{m}"].clone()
             memory[torch.arange(len(rows), device=rows.device), lived % self.twin.weeks] = net.remember(days)
             after |= {f"hidden.{m}": hidden, f"cell.{m}": cell, f"memory.{m}": memory}

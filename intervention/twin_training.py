@@ -25,7 +25,7 @@ from core.random import numpy_generator, torch_generator
 from core.settings import Count, Fraction, NonNegative, Positive
 from core.signals import DAYS
 from core.treatments import CONTROL, TREATMENTS
-from intervention.seq2seq import ACTION, Seq2Seq, TwinShape, action_features, attend, clipped_nll, dose_traces
+from intervention.seq2seq import Record, Seq2Seq, TwinShape, action_features, attend, clipped_nll
 from intervention.trials import VirtualTrials, split_by_patient
 from intervention.twin import Twin
 
@@ -107,13 +107,13 @@ def course_losses(net: Seq2Seq, courses: Courses, between: Tensor) -> dict[str, 
     # what the encoder has read before week w: the baseline week without treatment, then weeks 1..w-1
     lived = torch.cat([torch.zeros_like(action[:, :1]), action[:, :-1]], dim=1)
     events = torch.cat([torch.zeros_like(courses.adverse[:, :1]), courses.adverse[:, :-1]], dim=1)
-    traces = _all_traces(net, lived)
+    last = courses.weeks[:, :-1].mean(dim=2)
+    traces, record = _records(net, last - base.unsqueeze(1), lived)
     first = net.first_state(person)
     days, _ = net.read_days(courses.weeks[:, :-1], base, traces, lived, events, first)  # (B, W*7, H)
     memory = net.remember(days)
     persons, bases = (x.unsqueeze(1).expand(-1, w, -1) for x in (person, base))
-    history = torch.cat([days[:, DAYS - 1 :: DAYS], persons, traces], dim=-1)  # (B, W, H+S+T*8)
-    last = courses.weeks[:, :-1].mean(dim=2)
+    history = torch.cat([days[:, DAYS - 1 :: DAYS], persons, record], dim=-1)  # (B, W, H+S+F)
 
     read = (torch.arange(w * DAYS, device=memory.device) // DAYS) <= torch.arange(w, device=memory.device)[:, None]
     contexts = attend(net.queries(history, action).flatten(1, 2), memory, read.repeat_interleave(1 + DAYS, dim=0))
@@ -145,14 +145,15 @@ def course_losses(net: Seq2Seq, courses: Courses, between: Tensor) -> dict[str, 
     }
 
 
-def _all_traces(net: Seq2Seq, lived: Tensor) -> Tensor:
-    """Dose traces ``[B, W, T*8]`` after each of the weeks lived under actions ``[B, W, 8]``."""
-    retention, found = net.shape.retention, []
-    traces = lived.new_zeros(len(lived), len(retention) * ACTION)
-    for action in lived.unbind(dim=1):
-        traces = dose_traces(traces, action, retention)
-        found.append(traces)
-    return torch.stack(found, dim=1)
+def _records(net: Seq2Seq, away: Tensor, lived: Tensor) -> tuple[Tensor, Tensor]:
+    """Dose traces ``[B, W, T*8]`` and all record features ``[B, W, F]`` after each of the weeks lived under actions
+    ``[B, W, 8]``, with means ``away`` from the base ``[B, W, C]``."""
+    record, traces, features = Record.empty(away[:, 0], len(net.shape.retention)), [], []
+    for week in range(lived.shape[1]):
+        record = record.after(away[:, week], lived[:, week], net.shape.retention)
+        traces.append(record.traces)
+        features.append(record.features())
+    return torch.stack(traces, dim=1), torch.stack(features, dim=1)
 
 
 def _other_levels(

@@ -20,7 +20,7 @@ from core.protocols import NullTracker, Outcome, State
 from core.random import numpy_generator, stream_keys, stream_normal, stream_uniform
 from core.signals import DAYS, DEFAULT_SIGNALS
 from core.treatments import CONTROL, MAX_INTENSITY, MIN_INTENSITY, TREATMENTS
-from intervention.seq2seq import ACTION, FastCell, LevelLaw, TwinShape, action_features, clipped_nll
+from intervention.seq2seq import ACTION, FastCell, LevelLaw, Record, TwinShape, action_features, clipped_nll
 from intervention.trials import TrialsSettings, VirtualTrials, assign_arms, simulate_trials, split_by_patient
 from intervention.twin import Twin, TwinDynamics
 from intervention.twin_quality import _rank, constant, crps, rollout
@@ -168,7 +168,7 @@ def test_clipped_likelihood_is_a_probability() -> None:
 def test_level_law_keeps_its_mean_and_its_likelihood_sums_to_one() -> None:
     net = untrained().networks()[0]
     generator = torch.Generator().manual_seed(0)
-    history = torch.randn(1, 12 + 5 + 2 * ACTION, generator=generator)
+    history = torch.randn(1, 12 + 5 + 2 * ACTION + 4 * 5, generator=generator)
     action, context = torch.rand(1, ACTION, generator=generator), torch.rand(1, 6, generator=generator)
     expected = torch.tensor([[0.5, -1.0, 0.0, 2.0]])
     with torch.no_grad():
@@ -194,6 +194,19 @@ def test_fast_cell_equals_torch_lstm() -> None:
     for day in range(4):
         found = cell.step(cell.still(days[:, day, :2]), [days[:, day, 2:]], found)
         assert torch.allclose(found[0], expected[:, day], atol=1e-6)
+
+
+def test_record_finds_the_slope_of_the_response() -> None:
+    """A person who moves by 2 per unit of one treatment's dose shows that slope there and none elsewhere."""
+    record, slope = Record.empty(torch.zeros(1, 4), 1), torch.tensor([2.0, 0.0, 0.0, -1.0])
+    action = action_features(torch.tensor([3]), torch.tensor([0.5]))
+    for _ in range(400):
+        dose = 0.9 * record.traces[0, 4 + 2] + 0.1 * 0.5  # what the trace will be
+        record = record.after((dose * slope).unsqueeze(0), action, (0.9,))
+    assert record.traces[0, 2].item() == pytest.approx(1.0, abs=1e-3)
+    found = record.features()[0, ACTION : ACTION + 16].view(4, 4)
+    assert found[2].tolist() == pytest.approx(slope.tolist(), abs=0.02)
+    assert found[[0, 1, 3]].abs().max() == 0
 
 
 def test_action_features_ignore_the_intensity_of_control() -> None:
