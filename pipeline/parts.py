@@ -18,6 +18,9 @@ from pipeline.store import RunStore
 from predictor.dual_lstm import DualLSTMRisk
 
 S = TypeVar("S")
+# Latent responses follow from (seed, patient id), and ids are row numbers: another seed keeps held-out patients from
+# sharing theirs with the synthetic patients of the same rows.
+HELD_OUT_SEED = 1 << 32
 
 
 @dataclass(frozen=True)

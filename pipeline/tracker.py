@@ -52,6 +52,8 @@ class RunTracker:
         self.writer.add_figure(tag, figure, step)
 
     def note(self, message: str) -> None:
+        if message in self.notes:
+            return  # said already
         self.notes.append(message)
         self.console.print(f"  [yellow]note[/] {message}", highlight=False)
 

@@ -29,6 +29,7 @@ from intervention.training import PrivilegedVecEnv, TrainedPolicy, train_policy
 from intervention.twin import TwinDynamics
 from pipeline.config import Config
 from pipeline.parts import (
+    HELD_OUT_SEED,
     World,
     holdout_patients,
     load_agent,
@@ -79,7 +80,7 @@ def train_in(
     privileged: bool,
 ) -> TrainedPolicy:
     """PPO in the Twin or in Trial, from this policy seed."""
-    world = worlds(config, store, patients)[where]
+    world = worlds(config, store, patients, config.seed)[where]
     env = PatientVecEnv(
         world.patients, world.dynamics, world.risk_model, world.settings, config.policy.environments,
         seed * POLICY_SEED_STEP,
@@ -90,10 +91,10 @@ def train_in(
     return train_policy(venv, config.policy, seed, context.tracker, names, tensorboard_dir=folder)
 
 
-def worlds(config: Config, store: RunStore, patients: Patients) -> dict[str, World]:
+def worlds(config: Config, store: RunStore, patients: Patients, trial_seed: int) -> dict[str, World]:
     risk = load_risk(store)
     return {
-        "trial": trial_world(patients, risk, config.trial, config.env, config.seed),
+        "trial": trial_world(patients, risk, config.trial, config.env, trial_seed),
         "twin": twin_world(patients, risk, load_twin(store), config.env),
     }
 
@@ -103,7 +104,7 @@ def evaluate(context: Context) -> dict[str, Any]:
     config, store, settings = context.config, context.store, context.config.evaluate
     patients = holdout_patients(store, config.env)
     rows = torch.arange(min(len(patients), settings.patients))
-    world = worlds(config, store, patients)
+    world = worlds(config, store, patients, config.seed + HELD_OUT_SEED)
     seeds = [config.seed + index for index in range(settings.seeds)]
     policies = standard_policies(settings.constant_intensities, settings.stepped_care) | read_agents(store)
     policies["greedy"] = Greedy(TwinDynamics(load_twin(store), patients), settings.greedy_intensities)
@@ -157,7 +158,7 @@ def scores(config: Config, episodes: pd.DataFrame, in_twin: pd.DataFrame) -> dic
 def explanation(config: Config, store: RunStore, agent: Policy, world: World, rows: Tensor) -> dict[str, Any]:
     """A small tree that imitates the agent's choice of treatment, grown on synthetic patients, checked on held-out ones."""
     settings = config.evaluate
-    training = worlds(config, store, synthetic_patients(store, config.env))["trial"]
+    training = worlds(config, store, synthetic_patients(store, config.env), config.seed)["trial"]
     known = torch.arange(min(len(training.patients), settings.patients))
     grown = observations_under(agent, simulations(training, known)(config.seed), known, config.seed)
     checked = observations_under(agent, simulations(world, rows)(config.seed), rows, config.seed)

@@ -9,7 +9,7 @@ from envs.trial import Trial
 from intervention.trials import VirtualTrials, simulate_trials
 from intervention.twin_quality import twin_quality
 from intervention.twin_training import train_twin
-from pipeline.parts import holdout_patients, load_risk, synthetic_patients
+from pipeline.parts import HELD_OUT_SEED, holdout_patients, load_risk, synthetic_patients
 from pipeline.runner import Context, Stage
 from pipeline.store import save_artifact
 
@@ -49,7 +49,7 @@ def twin(context: Context) -> dict[str, Any]:
     save_artifact(context.out, "twin", model.to_artifact())
     quality = twin_quality(
         model,
-        Trial(held_out, config.trial, config.seed),
+        Trial(held_out, config.trial, config.seed + HELD_OUT_SEED),
         held_out,
         risk,
         config.env,
