@@ -56,8 +56,10 @@ def cross_correlations(weeks: np.ndarray) -> np.ndarray:
 
 
 def lag1_correlations(weeks: np.ndarray) -> np.ndarray:
-    """Within-person correlation of a day with the next, pooled, ``[C]``: around each week's own mean, which pulls it
-    down by about 1/7 on real and synthetic weeks alike."""
+    """Within-person correlation of a day with the next, pooled, ``[C]``.
+
+    Deviations are from each week's own mean, which pulls it down (independent days give -1/6) on both sides alike.
+    """
     deviation = _deviations(weeks)
     variance = (deviation**2).sum((0, 1)) * (DAYS - 1) / DAYS
     return np.divide(

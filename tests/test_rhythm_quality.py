@@ -1,0 +1,98 @@
+"""The rhythm metrics: equal to closed forms, silent on real against real, loud on planted faults."""
+
+import numpy as np
+import pytest
+from helpers_rhythms import made_cohort
+
+from core.encoding import ProfileEncoder
+from core.errors import DataError
+from generators.quality.dependence import profile_rhythm_correlation_error, profile_rhythm_correlations
+from generators.quality.rhythms import (
+    cross_correlations,
+    gru_discriminative,
+    intraclass_correlations,
+    lag1_correlations,
+    rhythm_quality,
+)
+
+N = 600
+TRAIN, HOLDOUT = made_cohort(N, 1), made_cohort(N, 2)
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def iid_days() -> np.ndarray:
+    """Every day of every weekday drawn from anybody: right margins, no rhythm at all."""
+    r = rng(3)
+    weeks = TRAIN.rhythms.copy()
+    for day in range(7):
+        for k in range(weeks.shape[2]):
+            weeks[:, day, k] = r.permutation(weeks[:, day, k])
+    return weeks
+
+
+def test_real_against_real_is_near_perfect():
+    found = rhythm_quality(TRAIN.rhythms, HOLDOUT.rhythms, rng())
+    assert min(found[k] for k in ("distribution_score", "day_signal_mean", "within_week_sd")) > 0.93
+    assert max(found[k] for k in ("cross_correlation_error", "lag1_error", "icc_error")) < 0.04
+    assert found["gru_discriminative"] < 0.08 and abs(found["c2st_auc"] - 0.5) < 0.08
+    assert found["day_signal_min"] <= found["day_signal_mean"]
+
+
+def test_days_without_rhythm_are_caught_where_margins_are_right():
+    found = rhythm_quality(iid_days(), HOLDOUT.rhythms, rng())
+    assert found["day_signal_mean"] > 0.93  # their margins are real
+    assert found["lag1_error"] > 0.1 and found["icc_error"] > 0.2 and found["cross_correlation_error"] > 0.03
+    assert found["within_week_sd"] < 0.9 and found["c2st_auc"] > 0.75
+
+
+def test_a_generator_that_ignores_the_profile_is_caught_by_dependence_alone():
+    shuffled = TRAIN.rhythms[rng(4).permutation(N)]
+    honest = profile_rhythm_correlation_error(TRAIN.profiles, TRAIN.rhythms, HOLDOUT.profiles, HOLDOUT.rhythms)
+    planted = profile_rhythm_correlation_error(TRAIN.profiles, shuffled, HOLDOUT.profiles, HOLDOUT.rhythms)
+    assert honest < 0.06 < 0.1 < planted
+    assert gru_discriminative(shuffled, HOLDOUT.rhythms, rng()) < 0.08  # its weeks are real weeks
+
+
+def test_profile_correlations_are_pearsons_and_zero_where_nothing_varies():
+    profiles = TRAIN.profiles.assign(constant=1.0)
+    encoder = ProfileEncoder.fit(profiles)
+    found = profile_rhythm_correlations(profiles, TRAIN.rhythms, encoder)
+    row = encoder.feature_names.index("dass_stress")
+    wanted = np.corrcoef(profiles["dass_stress"], TRAIN.rhythms[:, :, 3].mean(1))[0, 1]
+    assert found[row, 3] == pytest.approx(wanted, abs=1e-6)
+    assert (found[encoder.feature_names.index("constant")] == 0).all()
+    assert profile_rhythm_correlation_error(profiles, TRAIN.rhythms, profiles, TRAIN.rhythms) == 0
+
+
+def test_rhythm_statistics_have_their_closed_forms():
+    r = rng(5)
+    n, between, within = 20_000, 2.0, 1.0
+    day = r.normal(size=(n, 7, 2))
+    day[:, :, 1] = 0.6 * day[:, :, 0] + 0.8 * day[:, :, 1]
+    weeks = between * r.normal(size=(n, 1, 2)) + within * day
+    share = between**2 / (between**2 + within**2)
+    assert intraclass_correlations(weeks) == pytest.approx([share, share], abs=0.01)
+    assert cross_correlations(weeks) == pytest.approx([0.6], abs=0.01)
+    assert lag1_correlations(weeks) == pytest.approx([-1 / 6, -1 / 6], abs=0.01)  # -1/7 over 6/7: own mean removed
+
+
+def test_a_constant_signal_gives_numbers_not_nan():
+    weeks = TRAIN.rhythms.copy()
+    weeks[:, :, 0] = 7
+    for statistic in (cross_correlations, lag1_correlations, intraclass_correlations):
+        assert np.isfinite(statistic(weeks)).all()
+
+
+def test_the_gru_tells_a_reversed_week():
+    trend = HOLDOUT.rhythms + np.linspace(-2, 2, 7, dtype=np.float32)[:, None]
+    assert gru_discriminative(trend[:, ::-1].copy(), trend, rng()) > 0.4
+
+
+def test_the_same_seed_gives_the_same_scores_whatever_the_sizes():
+    a, b = (rhythm_quality(TRAIN.rhythms[:80], HOLDOUT.rhythms[:60], rng(6)) for _ in range(2))
+    assert a == b
+    with pytest.raises(DataError, match="at least 8"):
+        rhythm_quality(TRAIN.rhythms[:6], HOLDOUT.rhythms[:6], rng())
