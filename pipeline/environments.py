@@ -37,10 +37,16 @@ def reference_world(seed: int = 0) -> World:
     return trial_world(patients, risk, config.trial, config.env, seed)
 
 
-@lru_cache(maxsize=4)
-def _run_world(run: str, twin: bool) -> World:
+def run_world(run: str, twin: bool) -> World:
     """The synthetic patients and risk model of a run, in its Trial or its Twin."""
     store = open_run(run)
+    return _run_world(str(store.root.resolve()), twin, store.digest("twin" if twin else "trials"))
+
+
+@lru_cache(maxsize=4)
+def _run_world(root: str, twin: bool, digest: str) -> World:
+    """As above; ``digest`` tells a run that was trained anew from the one read before."""
+    store = RunStore(Path(root))
     env = section(store, "trials", "env", EnvSettings)
     patients, risk = synthetic_patients(store, env), load_risk(store)
     if twin:
@@ -61,31 +67,31 @@ def open_run(run: str) -> RunStore:
     return RunStore(root)
 
 
-def _trial(run: str | None) -> World:
-    return reference_world() if run is None else _run_world(str(run), twin=False)
+def trial_of(run: str | None) -> World:
+    return reference_world() if run is None else run_world(str(run), twin=False)
 
 
-def _twin(run: str | None) -> World:
+def twin_of(run: str | None) -> World:
     if run is None:
         raise ConfigError("Mano/Twin-v0 needs a trained run; give run='runs/demo', made by `python run_pipeline.py`")
-    return _run_world(str(run), twin=True)
+    return run_world(str(run), twin=True)
 
 
 def make_trial(run: str | None = None, **kwargs: Any) -> PatientEnv:
-    world = _trial(run)
+    world = trial_of(run)
     return PatientEnv(world.patients, world.dynamics, world.risk_model, world.settings, **kwargs)
 
 
 def make_twin(run: str | None = None, **kwargs: Any) -> PatientEnv:
-    world = _twin(run)
+    world = twin_of(run)
     return PatientEnv(world.patients, world.dynamics, world.risk_model, world.settings, **kwargs)
 
 
 def make_trial_vec(num_envs: int = 1, run: str | None = None, **kwargs: Any) -> PatientVectorEnv:
-    world = _trial(run)
+    world = trial_of(run)
     return PatientVectorEnv(world.patients, world.dynamics, world.risk_model, world.settings, num_envs, **kwargs)
 
 
 def make_twin_vec(num_envs: int = 1, run: str | None = None, **kwargs: Any) -> PatientVectorEnv:
-    world = _twin(run)
+    world = twin_of(run)
     return PatientVectorEnv(world.patients, world.dynamics, world.risk_model, world.settings, num_envs, **kwargs)
