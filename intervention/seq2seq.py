@@ -175,7 +175,7 @@ class Seq2Seq(nn.Module):
         self.day_out = nn.Linear(shape.decoder, 2 * c)
         self.carry = nn.Parameter(torch.zeros(c))  # phi
         self.mix = nn.Parameter(torch.zeros(c, c))  # strictly lower part: same-day regression on the signals before
-        for layer in (self.level_linear, self.level_out, self.day_out, self.law_out):
+        for layer in (self.level_linear, self.level_out, self.day_out):  # not law_out: equal modes would stay equal
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 

@@ -175,6 +175,9 @@ def test_level_law_keeps_its_mean_and_its_likelihood_sums_to_one() -> None:
         law = net.level_law(history, action, context, expected, torch.zeros(1))
     assert law.weight.min() > 0.01  # both modes count
     assert torch.allclose((law.weight.unsqueeze(-1) * law.mean).sum(dim=1), expected, atol=1e-5)
+    fresh = Twin(SHAPE, 1, DEFAULT_SIGNALS, SCALER, 2, 12, seed=1).networks()[0]
+    modes = fresh.level_law(history, action, context, expected, torch.zeros(1)).mean[0]
+    assert (modes[0] - modes[1]).abs().min() > 1e-4  # modes that begin alike would learn alike for ever
     many = LevelLaw(*(part.expand(200_000, *part.shape[1:]) for part in law))
     drawn = many.sample(torch.rand(200_000, generator=generator), torch.randn(200_000, 4, generator=generator))
     assert torch.allclose(drawn.mean(dim=0), expected[0], atol=0.02)
