@@ -1,6 +1,5 @@
 """Why this risk? Attributions per day and signal, and how the score answers when a signal shifts."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,12 +53,3 @@ def signal_response(model: DualLSTMRisk, cohort: Cohort, shift: float = 1.0) -> 
             "ordered": float((worse > better).float().mean()),
         }
     return response
-
-
-def important_days(attribution: np.ndarray, names: tuple[str, ...], top: int) -> list[tuple[int, str, float]]:
-    """The ``top`` strongest (day, signal, share of score) of one person's attributions ``[7, C]``, strongest first."""
-    order = np.argsort(-np.abs(attribution), axis=None)[:top]
-    return [
-        (int(d), names[k], float(attribution[d, k]))
-        for d, k in zip(*np.unravel_index(order, attribution.shape), strict=True)
-    ]
