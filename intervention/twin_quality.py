@@ -30,7 +30,7 @@ class TwinQualitySettings:
 
     courses: Count  # held-out courses for one-week-ahead forecasts
     samples: Count  # sampled weeks per forecast
-    persons: Count  # held-out persons of effects and remission
+    persons: Count  # held-out persons of remission; effects take half as many, as arms share their random numbers
     futures: Count  # sampled futures per person for individual effects
 
 
@@ -154,8 +154,8 @@ def effect_quality(
 ) -> dict[str, object]:
     """Mean effects and natural history, measured on the sampled days; arms share their random numbers."""
     rng = numpy_generator(seed, "twin", "effects")
-    rows = torch.from_numpy(rng.integers(len(patients), size=settings.persons))
-    keys = stream_keys(seed, torch.arange(settings.persons), 7)
+    rows = torch.from_numpy(rng.integers(len(patients), size=settings.persons // 2))
+    keys = stream_keys(seed, torch.arange(len(rows)), 7)
 
     def course(of: Dynamics, treatment: int, intensity: float) -> Tensor:
         """Mean over persons at the weeks looked at ``[3, C]``, in sd."""
