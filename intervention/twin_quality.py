@@ -236,11 +236,12 @@ def remission_gaps(
 ) -> dict[str, float]:
     """Percentage points by which remission within the horizon differs between Twin and Trial, by policy."""
     rng = numpy_generator(seed, "twin", "remission")
+    first = int(rng.integers(2**31))  # seeds of neighbouring runs would share environments
     gaps = {}
     for name, plan in policies(settings.persons, env.horizon, rng).items():
         shares = []
         for of in (dynamics, trial):
-            simulation = Simulation(patients, of, risk_model, env, settings.persons, seed)
+            simulation = Simulation(patients, of, risk_model, env, settings.persons, first)
             simulation.reset()
             ended = torch.zeros(settings.persons, dtype=torch.bool)
             for week in range(env.horizon):
