@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
-import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
@@ -61,7 +60,6 @@ def _hydra_main(composed: DictConfig) -> None:
 
 def execute(config: Config, console: Console) -> None:
     """Run what the configuration asks for."""
-    torch.set_num_threads(config.threads)
     options = f"preset={config.preset} data={config.data.kind} labels={config.labels.kind}"
     store = RunStore(Path(config.runs_dir) / config.run, options)
     if config.stage == "journey":

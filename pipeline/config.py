@@ -90,6 +90,7 @@ class Config:
     patient: Index | None
     force: bool
     threads: Count
+    wide_threads: Count
     source: SourceSettings
     data: Annotated[DataSettings, Field(discriminator="kind")]
     labels: Annotated[LabelSettings, Field(discriminator="kind")]

@@ -40,6 +40,7 @@ class Stage:
         reads: the configuration sections it depends on; a change in one of them reruns it.
         run: does the work, writes its files to ``context.out`` and returns its metrics.
         files: the user's own input files it reads, if any.
+        wide: its batches are large enough for ``wide_threads``.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Stage:
     reads: tuple[str, ...]
     run: Callable[[Context], dict[str, Any]]
     files: Callable[[Config], list[Path]] = lambda config: []
+    wide: bool = False
 
 
 def versions() -> dict[str, str]:
@@ -86,6 +88,7 @@ def run_stage(stage: Stage, config: Config, store: RunStore, console: Console, f
     if not force and matches(stage, wanted, store):
         return False
     started = time.time()
+    torch.set_num_threads(config.wide_threads if stage.wide else config.threads)
     with store.writing(stage.name) as out:
         tracker = RunTracker(out, console)
         try:

@@ -33,6 +33,6 @@ def c2st_auc(real: np.ndarray, synthetic: np.ndarray, rng: np.random.Generator) 
     seeds = rng.integers(2**31, size=_FOLDS + 1)
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=int(seeds[0])).split(x, y)
     for seed, (fit, test) in zip(seeds[1:], folds, strict=True):
-        forest = RandomForestClassifier(_TREES, min_samples_leaf=5, random_state=int(seed))
+        forest = RandomForestClassifier(_TREES, min_samples_leaf=5, random_state=int(seed), n_jobs=-1)
         score[test] = forest.fit(x[fit], y[fit]).predict_proba(x[test])[:, 1]
     return float(roc_auc_score(y, score))

@@ -182,6 +182,8 @@ def read_agents(store: RunStore) -> dict[str, Policy]:
 
 
 STAGES = (
-    Stage("policy", ("cohort", "risk", "twin"), ("policy", "trial", "env"), policy),
-    Stage("evaluate", ("source", "cohort", "risk", "twin", "policy"), ("evaluate", "trial", "env"), evaluate),
+    Stage("policy", ("cohort", "risk", "twin"), ("policy", "trial", "env"), policy, wide=True),
+    Stage(
+        "evaluate", ("source", "cohort", "risk", "twin", "policy"), ("evaluate", "trial", "env"), evaluate, wide=True
+    ),
 )

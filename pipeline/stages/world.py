@@ -62,5 +62,11 @@ def twin(context: Context) -> dict[str, Any]:
 
 STAGES = (
     Stage("trials", ("source", "cohort", "risk"), ("trial", "env", "trials"), trials),
-    Stage("twin", ("source", "cohort", "risk", "trials"), ("trial", "env", "trials", "twin", "twin_quality"), twin),
+    Stage(
+        "twin",
+        ("source", "cohort", "risk", "trials"),
+        ("trial", "env", "trials", "twin", "twin_quality"),
+        twin,
+        wide=True,
+    ),
 )
