@@ -41,6 +41,7 @@ class Stage:
         run: does the work, writes its files to ``context.out`` and returns its metrics.
         files: the user's own input files it reads, if any.
         wide: its batches are large enough for ``wide_threads``.
+        metrics: it reads the metrics of the stages it needs, not only their files.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Stage:
     run: Callable[[Context], dict[str, Any]]
     files: Callable[[Config], list[Path]] = lambda config: []
     wide: bool = False
+    metrics: bool = False
 
 
 def versions() -> dict[str, str]:
@@ -68,7 +70,7 @@ def fingerprint(stage: Stage, config: Config, store: RunStore) -> dict[str, Any]
                 f"make it with `{store.command(need)}`"
             )
     sections = {name: plain(getattr(config, name)) for name in stage.reads}
-    inputs = {need: store.digest(need) for need in stage.needs}
+    inputs = {need: store.digest(need, stage.metrics) for need in stage.needs}
     inputs |= {path.name: sha256(path) for path in stage.files(config) if path.is_file()}
     value = {"stage": stage.name, "schema": SCHEMA, "seed": config.seed, "config": sections, "inputs": inputs}
     return json.loads(json.dumps(value))

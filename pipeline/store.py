@@ -175,9 +175,10 @@ class RunStore:
             risk,
         )
 
-    def digest(self, stage: str) -> str:
-        """One SHA-256 for everything a finished stage made that others read."""
-        outputs = {name: digest for name, digest in self.manifest(stage)["outputs"].items() if name != METRICS}
+    def digest(self, stage: str, metrics: bool = False) -> str:
+        """One SHA-256 for everything a finished stage made; its metrics, which hold times, only on request."""
+        listed = self.manifest(stage)["outputs"].items()
+        outputs = {name: digest for name, digest in listed if metrics or name != METRICS}
         return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
 
     def intact(self, stage: str) -> bool:

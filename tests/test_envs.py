@@ -21,7 +21,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from core.errors import ConfigError, DataError, ManoError, NumericalError
 from core.patients import Patients
 from core.protocols import risk_score
-from core.treatments import TREATMENTS
+from core.treatments import MAX_INTENSITY, MIN_INTENSITY, TREATMENTS
 from envs.patient_env import PatientEnv
 from envs.rewards import REWARD_TERMS, eligible
 from envs.sb3 import PatientVecEnv
@@ -46,11 +46,16 @@ def world(patients):
 
 
 def plan(num_envs: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Actions ``[WEEKS, num_envs]``, each environment's own whatever the batch."""
+    """Actions ``[WEEKS, num_envs]``, each environment's own whatever the batch: treatments and intensities."""
+    treatment, share = plan_shares(num_envs, seed)
+    return treatment, (MIN_INTENSITY + (MAX_INTENSITY - MIN_INTENSITY) * torch.from_numpy(share)).numpy()
+
+
+def plan_shares(num_envs: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The same as SB3's face takes them: treatments and u in [0, 1]."""
     per_env = [np.random.default_rng([seed, i]) for i in range(num_envs)]
     treatment = np.stack([g.integers(0, 5, WEEKS) for g in per_env], axis=1)
-    intensity = np.stack([g.uniform(0.1, 1, WEEKS) for g in per_env], axis=1).astype(np.float32)
-    return treatment, intensity
+    return treatment, np.stack([g.random(WEEKS) for g in per_env], axis=1).astype(np.float32)
 
 
 def run_scalar(world, seed: int, place: int) -> list[tuple]:
@@ -76,11 +81,10 @@ def run_vector(world, seed: int, num_envs: int) -> list[tuple]:
 
 
 def run_sb3(world, seed: int, num_envs: int) -> list[tuple]:
-    env, (treatment, intensity) = PatientVecEnv(*world, num_envs=num_envs, seed=seed), plan(64)
+    env, (treatment, share) = PatientVecEnv(*world, num_envs=num_envs, seed=seed), plan_shares(64)
     env.reset()
     return [
-        env.step(np.stack([t, (u - 0.1) / 0.9], axis=1)[:num_envs].astype(np.float32))
-        for t, u in zip(treatment, intensity, strict=True)
+        env.step(np.stack([t, u], axis=1)[:num_envs].astype(np.float32)) for t, u in zip(treatment, share, strict=True)
     ]
 
 
@@ -96,7 +100,7 @@ def test_scalar_vector_and_sb3_faces_give_the_same_trajectories(world):
                 np.testing.assert_allclose(steps[week][0][place], observation, atol=1e-6)
                 assert steps[week][1][place] == pytest.approx(reward, abs=2e-6)
                 assert (steps[week][2][place], steps[week][3][place]) == (terminated, truncated)
-            np.testing.assert_allclose(sb3[week][0][place], observation, atol=1e-5)  # u is rescaled on the way
+            np.testing.assert_allclose(sb3[week][0][place], observation, atol=1e-6)
             assert sb3[week][2][place] == (terminated or truncated)
 
 

@@ -207,7 +207,7 @@ def test_a_bad_table_is_one_line_and_leaves_the_old_run(tmp_path: Path, how: str
 
 def test_an_absent_risk_class_is_named(tmp_path: Path) -> None:
     write_tables(tmp_path)
-    done = run_command(*source_of(tmp_path, tmp_path / "runs"), "labels.high_at=99")
+    done = run_command(*source_of(tmp_path, tmp_path / "runs"), "labels.high_at=1.0")
     one_line(done, 1, "'High'", "labels=")
 
 

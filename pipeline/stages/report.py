@@ -36,14 +36,15 @@ def report(context: Context) -> dict[str, Any]:
     }
     holdout, synthetic = store.cohort("source", "holdout_"), store.cohort("cohort")
     evaluate = metrics["evaluate"]
-    page = render(
-        summary=summary,
-        source=metrics["source"],
-        tree=evaluate["tree"],
-        weeks=figures.data_uri(figures.weeks_figure(holdout, synthetic)),
-        policies=figures.data_uri(figures.policies_figure(evaluate)),
-        reliability=figures.data_uri(figures.reliability_figure(metrics["risk"])),
-    )
+    drawn = {
+        "weeks": figures.weeks_figure(holdout, synthetic),
+        "policies": figures.policies_figure(evaluate),
+        "reliability": figures.reliability_figure(metrics["risk"]),
+    }
+    for name, figure in drawn.items():
+        context.tracker.figure(f"report/{name}", figure)
+    images = {name: figures.data_uri(figure) for name, figure in drawn.items()}
+    page = render(summary=summary, source=metrics["source"], tree=evaluate["tree"], **images)
     write_bytes(context.out / "report.html", page.encode())
     write_bytes(context.out / "overview.png", figures.png(figures.overview_figure(holdout, synthetic, evaluate)))
     write_json(context.out / "summary.json", summary)
@@ -59,11 +60,5 @@ def render(**values: Any) -> str:
     return environment.get_template("report.html").render(**values)
 
 
-STAGES = (
-    Stage(
-        "report",
-        ("source", "profiles", "rhythms", "cohort", "risk", "trials", "twin", "policy", "evaluate"),
-        (),
-        report,
-    ),
-)
+NEEDS = ("source", "profiles", "rhythms", "cohort", "risk", "trials", "twin", "policy", "evaluate")
+STAGES = (Stage("report", NEEDS, (), report, metrics=True),)
