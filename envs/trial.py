@@ -110,7 +110,7 @@ class Trial:
     """
 
     def __init__(self, patients: Patients, settings: TrialSettings, seed: int) -> None:
-        _check(settings, patients.signals)
+        check_signals(settings, patients.signals)
         self.patients, self.settings = patients, settings
         signals, device = [settings.signals[name] for name in names(patients.signals)], patients.week.device
 
@@ -159,8 +159,8 @@ class Trial:
             "side_effect": zeros(b, len(self.mean)),
         }
         level = self._standing(state)
-        sunday = self.patients.week[rows, -1] - self.mean - self.between * level
-        residual = sunday / (self.within * self._spread(level)) - self.weekend[-1]
+        sunday = self.patients.week[rows, -1] - self._physical(level)
+        residual = (sunday / self.within - self.weekend[-1]) / self._spread(level)  # as ``step`` puts a day together
         return {**state, "residual": residual.clamp(-3.0, 3.0)}
 
     def step(self, state: State, treatment: Tensor, intensity: Tensor, keys: Tensor) -> tuple[State, Outcome]:
@@ -198,6 +198,10 @@ class Trial:
             state = self._advance(state, dose, self._adverse_probability(state, dose))
             levels.append(self._physical(self._standing(state)))
         return torch.stack(levels, dim=1)
+
+    def adverse_probability(self, state: State, treatment: Tensor, intensity: Tensor) -> Tensor:
+        """``[B]``: how likely an adverse event is in the coming week under this action."""
+        return self._adverse_probability(state, self._dose(treatment, intensity))
 
     @property
     def _drift_shock(self) -> float:
@@ -250,7 +254,8 @@ class Trial:
         return torch.exp(self.irregularity * illbeing)
 
 
-def _check(settings: TrialSettings, signals: Signals) -> None:
+def check_signals(settings: TrialSettings, signals: Signals) -> None:
+    """Raises ConfigError unless ``settings`` describe every one of ``signals`` and exactly the active treatments."""
     known = ", ".join(settings.signals)
     for name in names(signals):
         if name not in settings.signals:

@@ -2,20 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from core.protocols import State, risk_score
 from core.random import stream_uniform
-from core.settings import Count, Fraction, Positive
+from core.settings import Count, Positive
 from core.treatments import CONTROL, MAX_INTENSITY, MIN_INTENSITY, TREATMENTS
 from envs.rewards import cost_table
 from envs.simulation import Simulation, Step
 from intervention.policy import DualHeadAgent
 from intervention.training import latents
 
+Dose = Annotated[float, Ge(MIN_INTENSITY), Le(MAX_INTENSITY)]
 Action = tuple[Tensor, Tensor]  # treatment int64 [B], intensity float32 [B]
 
 
@@ -67,15 +69,16 @@ class Random(Memoryless):
 
 @dataclass(frozen=True)
 class SteppedCareSettings:
-    weeks: Count  # a step is left after this many weeks without response
-    response: Positive  # fall of the risk score since the step began that counts as response
-    intensity: Fraction  # dose of every step
+    weeks: Count  # from one review to the next; a step without response since the last one is left
+    response: Positive  # fall of the risk score since the last review that counts as response
+    intensity: Dose  # dose of every step
 
 
 class SteppedCare:
     """App, CBT, exercise, medication: the least intensive first, the next where there is no response (NICE CG123).
 
-    A step that helps is kept until remission, which ends the course; response is judged anew at every review.
+    A step is kept as long as every review, each ``weeks`` weeks, finds response since the one before; remission ends the
+    course.
     """
 
     def __init__(self, settings: SteppedCareSettings) -> None:
@@ -109,14 +112,18 @@ class WorldModel(Protocol):
         """``[B, C]`` physical: the expected level of the coming week under this action."""
         ...
 
+    def adverse_probability(self, state: State, treatment: Tensor, intensity: Tensor) -> Tensor:
+        """``[B]``: how likely an adverse event is in the coming week under this action."""
+        ...
+
     def observe(self, state: State, treatment: Tensor, intensity: Tensor, week: Tensor, adverse: Tensor) -> State:
         """The state after a week ``[B, 7, C]`` that really happened."""
         ...
 
 
 class Greedy:
-    """One step ahead in a world model: the action whose expected week has the lowest risk, its cost counted as the
-    environment counts it.
+    """One step ahead in a world model: the action whose expected week has the lowest risk, its cost and the adverse
+    events to be expected counted as the environment counts them.
 
     The expected week is the present one moved to the expected level, so that its regularity counts as it is.
     """
@@ -135,13 +142,15 @@ class Greedy:
     def act(self, simulation: Simulation, observation: Tensor, keys: Tensor) -> Action:
         b, treatments = len(observation), torch.tensor([t for t, _ in self.candidates])
         intensities = torch.tensor([u for _, u in self.candidates])
-        costs = []
+        settings, costs = simulation.settings, []
         for treatment, intensity in zip(treatments, intensities, strict=True):
-            level = self.model.expected_level(self.state, treatment.expand(b), intensity.expand(b))
+            action = treatment.expand(b), intensity.expand(b)
+            level = self.model.expected_level(self.state, *action)
+            harm = settings.adverse_cost * self.model.adverse_probability(self.state, *action)
             week = simulation.days + (level - simulation.days.mean(dim=1)).unsqueeze(1)
             week = torch.minimum(torch.maximum(week, self.low), self.high)
             risk = risk_score(simulation.risk_model.probabilities(self.features, week))
-            costs.append(simulation.settings.risk_scale * risk + self.cost[treatment] * intensity)
+            costs.append(settings.risk_scale * risk + self.cost[treatment] * intensity + harm)
         best = torch.stack(costs).argmin(dim=0)  # (B,)
         return treatments[best], intensities[best]
 

@@ -7,23 +7,25 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Lt, MinLen
 from sklearn.tree import DecisionTreeClassifier, export_text
 from torch import Tensor
 
+from core.patients import Patients
 from core.protocols import Tracker
 from core.random import stream_keys
-from core.settings import Count, Fraction, Positive
+from core.settings import Count
 from core.treatments import TREATMENTS
 from envs.simulation import Simulation, Step
-from intervention.baselines import Action, Policy, SteppedCareSettings
+from intervention.baselines import Action, Dose, Policy, SteppedCareSettings
+from intervention.streams import ACTIONS
 
 EPISODE_COLUMNS = (
     "policy", "seed", "patient", "week", "treatment", "intensity", "risk", "reward", "adverse_event", "remission",
+    "level_gain",
 )  # fmt: skip
 SEED_STRIDE = 1_000_003  # more than any number of environments
-MEASURES = ("return", "remission", "weeks_to_remission", "dose_weeks", "adverse_events")
-ACTION_STREAM = 7  # sets the random policies' draws apart from the simulator's
+MEASURES = ("return", "remission", "weeks_to_remission", "dose_weeks", "adverse_events", "level_gain")
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,10 @@ class EvaluateSettings:
     patients: Count  # held-out patients treated by every policy, at most all there are
     seeds: Count  # courses of each of them, with different luck
     resamples: Count  # bootstrap resamples of the patients
-    confidence: Fraction  # of the intervals
-    constant_intensities: tuple[Positive, ...]  # doses of the constant policies
+    confidence: Annotated[float, Gt(0), Lt(1)]  # of the intervals
+    constant_intensities: Annotated[tuple[Dose, ...], MinLen(1)]  # doses of the constant policies
     stepped_care: SteppedCareSettings
-    greedy_intensities: tuple[Positive, ...]  # doses the greedy policy weighs
+    greedy_intensities: Annotated[tuple[Dose, ...], MinLen(1)]  # doses the greedy policy weighs
     tree_depth: Count  # of the tree that explains the policy
     tree_leaf: Annotated[int, Ge(1)]  # observations a leaf holds at least
 
@@ -44,6 +46,9 @@ def run_policy(name: str, policy: Policy, simulation: Simulation, rows: Tensor, 
 
     ``simulation`` must be new and hold B environments: patient i then always meets the luck of environment i, whatever
     the policy, which pairs policies by patient. ``week`` counts from 1; a course ends at remission or the horizon.
+    ``level_gain`` is how far the level (the true one in Trial, the expected one in the Twin) has moved since the baseline
+    week in the healthy direction, between-person sd, mean over signals: what the risk model has no say in. The baseline
+    is measured over one week, so persons chosen for a bad one gain a little by themselves, alike under every policy.
     """
     observation = simulation.reset(rows=rows)
     policy.reset(simulation, rows)
@@ -52,7 +57,7 @@ def run_policy(name: str, policy: Policy, simulation: Simulation, rows: Tensor, 
     patient = np.asarray(simulation.patients.ids)[rows.numpy()]
     weeks, week = [], 0
     while running.any():
-        treatment, intensity = policy.act(simulation, observation, stream_keys(seed, ACTION_STREAM, environment, week))
+        treatment, intensity = policy.act(simulation, observation, stream_keys(seed, ACTIONS, environment, week))
         step = simulation.step(treatment, intensity)
         policy.observe(simulation, (treatment, intensity), step)
         observation, week = step.observation, week + 1
@@ -63,12 +68,19 @@ def run_policy(name: str, policy: Policy, simulation: Simulation, rows: Tensor, 
             "reward": step.reward,
             "adverse_event": step.info["adverse"],
             "remission": step.terminated,
+            "level_gain": level_gain(simulation.patients, rows, step.info["level"]),
         }
         kept = running.numpy()
         frame = pd.DataFrame({column: values[running].cpu().numpy() for column, values in columns.items()})
         weeks.append(frame.assign(policy=name, seed=seed, patient=patient[kept], week=week))
         running = running & ~step.terminated & ~step.truncated
     return pd.concat(weeks, ignore_index=True)[list(EPISODE_COLUMNS)]
+
+
+def level_gain(patients: Patients, rows: Tensor, level: Tensor) -> Tensor:
+    """``[B]``: from the mean of the baseline week to ``level`` ``[B, C]``, as ``run_policy`` explains."""
+    healthy = torch.tensor([signal.better for signal in patients.signals]) / torch.tensor(patients.scaler.between)
+    return ((level - patients.week[rows].mean(dim=1)) * healthy.to(level.device)).mean(dim=1)
 
 
 def observations_under(policy: Policy, simulation: Simulation, rows: Tensor, seed: int) -> Tensor:
@@ -119,7 +131,8 @@ def run_policies(
 def courses(episodes: pd.DataFrame) -> pd.DataFrame:
     """One row per policy and patient, the mean over seeds of ``MEASURES``.
 
-    ``weeks_to_remission`` is restricted to the horizon: a course without remission counts all its weeks.
+    ``weeks_to_remission`` is restricted to the horizon: a course without remission counts all its weeks;
+    ``level_gain`` is that of a course's last week.
     """
     by_course = episodes.groupby(["policy", "patient", "seed"], sort=True)
     table = by_course.agg(
@@ -129,6 +142,7 @@ def courses(episodes: pd.DataFrame) -> pd.DataFrame:
             "weeks_to_remission": ("week", "max"),
             "dose_weeks": ("intensity", "sum"),
             "adverse_events": ("adverse_event", "sum"),
+            "level_gain": ("level_gain", "last"),
         }
     )
     return table.astype(float).groupby(level=["policy", "patient"]).mean()
@@ -182,25 +196,32 @@ def normalised_score(
     rng: np.random.Generator,
     resamples: int,
     confidence: float,
-) -> tuple[float, list[float]]:
-    """(J - J_floor) / (J_ceiling - J_floor) and its interval; all three from the same resampled patients."""
+) -> tuple[float | None, list[float] | None]:
+    """(J - J_floor) / (J_ceiling - J_floor) and its interval; all three from the same resampled patients.
+
+    The score is None where the ceiling is not above the floor, the interval where it is not in some resample.
+    """
     returns = _paired(episodes, [policy, floor, ceiling])  # (P, 3)
     draws = returns[rng.integers(len(returns), size=(resamples, len(returns)))].mean(axis=1)  # (R, 3)
 
     def score(j: np.ndarray) -> np.ndarray:
         return (j[..., 0] - j[..., 1]) / (j[..., 2] - j[..., 1])
 
-    return float(score(returns.mean(axis=0))), _interval(score(draws), confidence)
+    mean = returns.mean(axis=0)
+    if mean[2] <= mean[1]:
+        return None, None
+    bounded = bool((draws[:, 2] > draws[:, 1]).all())
+    return float(score(mean)), _interval(score(draws), confidence) if bounded else None
 
 
-def exploitation_gap(twin: pd.DataFrame, trial: pd.DataFrame, policy: str, floor: str, ceiling: str) -> float:
-    """|J_Twin - J_Trial| of ``policy`` as a share of (J_ceiling - J_floor) in Trial.
+def exploitation_gap(twin: pd.DataFrame, trial: pd.DataFrame, policy: str, floor: str, ceiling: str) -> float | None:
+    """|J_Twin - J_Trial| of ``policy`` as a share of (J_ceiling - J_floor) in Trial; None where that is not positive.
 
     Large where the policy has learned what only the Twin believes.
     """
     in_twin, _ = _paired(twin, [policy, policy]).mean(axis=0)
     in_trial, low, high = _paired(trial, [policy, floor, ceiling]).mean(axis=0)
-    return float(abs(in_twin - in_trial) / (high - low))
+    return float(abs(in_twin - in_trial) / (high - low)) if high > low else None
 
 
 def probability_of_improvement(

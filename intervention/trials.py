@@ -18,11 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.errors import DataError
 from core.patients import Patients
 from core.protocols import Dynamics, State, Tracker
 from core.random import numpy_generator, stream_keys
 from core.settings import Count, Fraction
 from core.treatments import CONTROL, MAX_INTENSITY, MIN_INTENSITY, TREATMENTS
+from intervention.streams import TRIALS
 
 
 class Teacher(Dynamics, Protocol):
@@ -86,9 +88,18 @@ class VirtualTrials:
 def split_by_patient(
     trials: VirtualTrials, share: float, rng: np.random.Generator
 ) -> tuple[VirtualTrials, VirtualTrials]:
-    """(training, validation) courses with no person in both; ``share`` of the persons, at least one, validate."""
+    """(training, validation) courses with no person in both; ``share`` of the persons, at least one, validate.
+
+    Raises:
+        DataError: fewer than two persons.
+    """
     persons = rng.permutation(np.unique(trials.patient))
-    held = np.isin(trials.patient, persons[: max(1, round(share * len(persons)))])
+    if len(persons) < 2:
+        raise DataError(
+            f"trials: courses of {len(persons)} person, expected 2 or more to train and validate on; add some"
+        )
+    count = min(max(1, round(share * len(persons))), len(persons) - 1)
+    held = np.isin(trials.patient, persons[:count])
     return trials.select(~held), trials.select(held)
 
 
@@ -157,7 +168,7 @@ def _run(
     treatments, intensities = torch.from_numpy(treatment), torch.from_numpy(intensity)
     doses = torch.from_numpy(weighed)
     ids = torch.from_numpy(course)
-    state = teacher.start(torch.arange(len(course)), stream_keys(seed, ids, 0))
+    state = teacher.start(torch.arange(len(course)), stream_keys(seed, TRIALS, ids, 0))
     found: dict[str, list[Tensor]] = {
         "adverse": [],
         "weeks": [],
@@ -173,7 +184,7 @@ def _run(
         ]
         found["level"].append(teacher.expected_level(state, *action))
         found["alternative_level"].append(torch.stack(others, dim=1))
-        state, outcome = teacher.step(state, *action, stream_keys(seed, ids, week + 1))
+        state, outcome = teacher.step(state, *action, stream_keys(seed, TRIALS, ids, week + 1))
         found["adverse"].append(outcome.adverse)
         found["weeks"].append(outcome.week)
         found["true_level"].append(outcome.level)

@@ -191,16 +191,26 @@ class TwinDynamics:
         views = self._look_ahead(state, action_features(treatment, intensity))
         return self.twin.scaler.unscale(torch.stack([view.level for view in views]).mean(dim=0))
 
+    @torch.no_grad()
+    def adverse_probability(self, state: State, treatment: Tensor, intensity: Tensor) -> Tensor:
+        """``[B]``: how likely an adverse event is in the coming week under this action."""
+        action = action_features(treatment, intensity)
+        pairs = zip(self.twin.networks(), self._histories(state), strict=True)
+        return torch.stack([torch.sigmoid(net.adverse_logit(history, action)) for net, history in pairs]).mean(dim=0)
+
+    def _histories(self, state: State) -> list[Tensor]:
+        """What each member knows of the past, ``[B, K]``."""
+        rows, record = state["rows"], Record(state["traces"], state["shown"], state["seen"]).features()
+        return [torch.cat([state[f"hidden.{m}"], person[rows], record], dim=-1) for m, person in enumerate(self.person)]
+
     def _look_ahead(self, state: State, action: Tensor) -> list[View]:
         """What each member sees coming under ``action`` ``[B, 8]``."""
         rows, slots = state["rows"], self.twin.weeks
         used = min(int(state["week"].max()) + 1, slots)
         valid = torch.arange(used, device=rows.device) <= state["week"].unsqueeze(1)  # (B, used)
         valid = valid.repeat_interleave(DAYS, dim=1).unsqueeze(1)
-        record = Record(state["traces"], state["shown"], state["seen"]).features()
         views = []
-        for m, net in enumerate(self.twin.networks()):
-            history = torch.cat([state[f"hidden.{m}"], self.person[m][rows], record], dim=-1)
+        for m, (net, history) in enumerate(zip(self.twin.networks(), self._histories(state), strict=True)):
             memory = state[f"memory.{m}"][:, :used].flatten(1, 2)  # (B, T, D)
             contexts = attend(net.queries(history, action), memory, valid)
             level = net.level(history, self.base[rows], state["last"], action, contexts[:, 0])

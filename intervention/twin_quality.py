@@ -15,6 +15,7 @@ from core.treatments import CONTROL, MIN_INTENSITY, TREATMENTS
 from envs.rewards import EnvSettings
 from envs.simulation import Simulation
 from envs.trial import Trial
+from intervention.streams import EFFECTS, FORECAST, FORECAST_TRIAL, FORECAST_TWIN, FUTURES, PERSONS, SPEED
 from intervention.trials import TrialsSettings, assign_arms
 from intervention.twin import Twin, TwinDynamics
 
@@ -52,7 +53,8 @@ def twin_quality(
         effect_error: mean absolute error of the mean shift against Control, over treatments, two doses, signals and
             weeks 4, 8 and 12, open loop; sd. ``effects`` has it by treatment.
         placebo_change: mean absolute difference of the mean course under Control, same weeks; sd.
-        person_effect_correlation: predicted with true individual effect over four weeks, after four observed.
+        person_effect_correlation: predicted with true individual effect over four weeks, after four observed; None where one
+            of them is the same for everybody.
         remission_gap: Twin minus Trial, percentage points of persons in remission within the horizon, by policy.
         steps_per_second: environment steps of the Twin at batch 4096.
     """
@@ -87,10 +89,10 @@ def forecast_quality(
     crps_twin, crps_trial, ranks = [], [], []
     for week in range(treatment.shape[1]):
         action = treatment[:, week], intensity[:, week]
-        after, outcome = trial.step(truth, *action, stream_keys(seed, ids, week))
+        after, outcome = trial.step(truth, *action, stream_keys(seed, FORECAST, ids, week))
         if week % 3 == 1:  # weeks 2, 5, 8, 11: a fair spread at a third of the price
-            mine = _samples(dynamics, watched, action, settings.samples, stream_keys(seed + 1, ids, week))
-            own = _samples(trial, truth, action, settings.samples, stream_keys(seed + 2, ids, week))
+            mine = _samples(dynamics, watched, action, settings.samples, stream_keys(seed, FORECAST_TWIN, ids, week))
+            own = _samples(trial, truth, action, settings.samples, stream_keys(seed, FORECAST_TRIAL, ids, week))
             crps_twin.append(crps(mine, outcome.week) / trial.within)
             crps_trial.append(crps(own, outcome.week) / trial.within)
             ranks.append(_rank(mine, outcome.week, rng))
@@ -155,7 +157,7 @@ def effect_quality(
     """Mean effects and natural history, measured on the sampled days; arms share their random numbers."""
     rng = numpy_generator(seed, "twin", "effects")
     rows = torch.from_numpy(rng.integers(len(patients), size=settings.persons // 2))
-    keys = stream_keys(seed, torch.arange(len(rows)), 7)
+    keys = stream_keys(seed, EFFECTS, torch.arange(len(rows)))
 
     def course(of: Dynamics, treatment: int, intensity: float) -> Tensor:
         """Mean over persons at the weeks looked at ``[3, C]``, in sd."""
@@ -179,18 +181,19 @@ def effect_quality(
 
 def person_effects(
     dynamics: TwinDynamics, trial: Trial, patients: Patients, settings: TwinQualitySettings, seed: int
-) -> float:
-    """Correlation over persons, averaged over treatments, of predicted with true benefit over four weeks.
+) -> float | None:
+    """Correlation over persons, averaged over treatments, of predicted with true benefit over four weeks; None where
+    either is the same for everybody.
 
     A person has lived four weeks under the treatment, which the Twin has watched; the benefit is what four more bring
     against stopping, summed over signals in their healthy direction and sd.
     """
     rng = numpy_generator(seed, "twin", "persons")
     rows = torch.from_numpy(rng.integers(len(patients), size=settings.persons // 2))
-    keys = stream_keys(seed, torch.arange(len(rows)), 11)
+    keys = stream_keys(seed, PERSONS, torch.arange(len(rows)))
     better = torch.tensor([float(signal.better) for signal in patients.signals]) / trial.between
     many = rows.repeat(settings.futures)
-    future_keys = stream_keys(keys.repeat(settings.futures), torch.arange(len(many)) // len(rows))
+    future_keys = stream_keys(seed, FUTURES, torch.arange(len(many)))
     found = []
     for treatment in ACTIVE:
         truth, watched = trial.start(rows, keys), dynamics.start(rows, keys)
@@ -198,7 +201,7 @@ def person_effects(
         off = constant(CONTROL, 0.0, len(many), 4)
         for week in range(4):
             action = on[0][: len(rows), week], on[1][: len(rows), week]
-            truth, outcome = trial.step(truth, *action, stream_keys(keys, 100 + week))
+            truth, outcome = trial.step(truth, *action, stream_keys(keys, week))
             watched = dynamics.observe(watched, *action, outcome.week, outcome.adverse)
         copies = {name: torch.cat([value] * settings.futures) for name, value in watched.items()}
         kept, left = (
@@ -208,8 +211,16 @@ def person_effects(
         true_on = trial.expected_levels(truth, on[0][: len(rows), 0], on[1][: len(rows), 0], 4)
         true_off = trial.expected_levels(truth, off[0][: len(rows), 0], off[1][: len(rows), 0], 4)
         actual = (true_on - true_off).mean(dim=1) @ better
-        found.append(float(torch.corrcoef(torch.stack([predicted, actual]))[0, 1]))
-    return float(np.mean(found))
+        found.append(correlation(predicted, actual))
+    known = [value for value in found if value is not None]
+    return float(np.mean(known)) if len(known) == len(found) else None
+
+
+def correlation(x: Tensor, y: Tensor) -> float | None:
+    """Pearson's correlation of ``[N]`` with ``[N]``; None where one of them does not vary."""
+    if bool((x == x[0]).all() | (y == y[0]).all()):
+        return None
+    return float(torch.corrcoef(torch.stack([x, y]))[0, 1])
 
 
 # --- remission ------------------------------------------------------------------------------------------------------
@@ -256,5 +267,5 @@ def speed(dynamics: TwinDynamics, patients: Patients, seed: int, batch: int = 40
     rows = torch.arange(batch) % len(patients)
     plan = constant(1, 0.5, batch, max(EFFECT_WEEKS))
     began = time.perf_counter()
-    rollout(dynamics, rows, plan, stream_keys(seed, rows))
+    rollout(dynamics, rows, plan, stream_keys(seed, SPEED, torch.arange(batch)))
     return batch * max(EFFECT_WEEKS) / (time.perf_counter() - began)

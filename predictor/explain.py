@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from core.cohort import Cohort
+from core.encoding import OTHER
 from core.protocols import risk_score
 from predictor.dual_lstm import BATCH, DualLSTMRisk
 
@@ -13,9 +14,9 @@ def integrated_gradients(
 ) -> tuple[Tensor, Tensor]:
     """What each profile feature ``[B, P]`` and each day and signal ``[B, 7, C]`` adds to the risk score.
 
-    Gradients of the score are averaged (midpoint rule, ``steps`` points) along the straight line from the average
-    person in an average week to this one, times the distance (Sundararajan et al. 2017, arXiv 1703.01365). Both
-    together sum to the score minus the average person's score.
+    Gradients of the score are averaged (midpoint rule, ``steps`` points) along the straight line from an
+    all-zero profile encoding (numeric columns at their mean, no category chosen) in an average week to this person,
+    times the distance (Sundararajan et al. 2017, arXiv 1703.01365). Both together sum to the score minus that origin's.
     """
     origin = torch.tensor(model.scaler.mean, dtype=week.dtype, device=week.device).expand_as(week)
     by_feature, by_day = torch.zeros_like(features), torch.zeros_like(week)
@@ -26,6 +27,22 @@ def integrated_gradients(
         gradients = torch.autograd.grad(risk_score(model.probabilities(f, w, mask)).sum(), (f, w))
         by_feature, by_day = by_feature + gradients[0] / steps, by_day + gradients[1] / steps
     return by_feature * features, by_day * (week - origin)
+
+
+def top_drivers(model: DualLSTMRisk, features: Tensor, week: Tensor, n: int) -> list[tuple[str, float]]:
+    """The ``n`` signals and profile columns that move one person's risk score most, with what each adds to it.
+
+    ``features`` ``[P]`` and ``week`` ``[7, C]`` (physical units) as in ``integrated_gradients``; a signal counts with
+    all its days, a category with all its levels. The largest change first, whichever its sign.
+    """
+    by_feature, by_day = integrated_gradients(model, features[None], week[None])
+    encoder = model.encoder
+    one_hot = [column for column, levels in encoder.levels.items() for _ in (*levels, OTHER)]
+    profile: dict[str, float] = {}
+    for column, value in zip((*encoder.numeric, *one_hot), by_feature[0].tolist(), strict=True):
+        profile[column] = profile.get(column, 0.0) + value
+    signals = {signal.name: float(by_day[0, :, k].sum()) for k, signal in enumerate(model.signals)}
+    return sorted((*signals.items(), *profile.items()), key=lambda item: -abs(item[1]))[:n]
 
 
 @torch.inference_mode()

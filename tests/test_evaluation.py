@@ -43,6 +43,7 @@ from intervention.evaluation import (
     explain_policy,
     exploitation_gap,
     interquartile_mean,
+    level_gain,
     normalised_score,
     observations_under,
     probability_of_improvement,
@@ -98,6 +99,7 @@ def episodes_of(returns: dict[str, list[float]], seed: int = 0) -> pd.DataFrame:
             {
                 "policy": name, "seed": seed, "patient": np.arange(len(values)), "week": 1, "treatment": 1,
                 "intensity": 0.5, "risk": 0.3, "reward": values, "adverse_event": False, "remission": False,
+                "level_gain": 0.1,
             }
         )
         for name, values in returns.items()
@@ -143,6 +145,37 @@ def test_a_course_counts_its_weeks_and_ends_at_remission_or_the_horizon(patients
     assert len(met) == len(episodes)
 
 
+def test_level_gain_is_the_way_from_the_baseline_to_health(patients: Patients) -> None:
+    rows = torch.tensor([3, 5])
+    base, between = patients.week[rows].mean(dim=1), torch.tensor(patients.scaler.between)
+    healthier = base + torch.tensor([s.better for s in patients.signals]) * between * torch.tensor([[0.5], [-1.0]])
+    torch.testing.assert_close(level_gain(patients, rows, healthier), torch.tensor([0.5, -1.0]))
+    torch.testing.assert_close(level_gain(patients, rows, base), torch.zeros(2))
+
+
+def test_the_gain_of_the_level_is_the_truth_not_what_the_risk_model_sees(patients: Patients) -> None:
+    class Flattered(SeverityIndex):
+        """A risk model that any week pleases."""
+
+        def probabilities(self, features: Tensor, week: Tensor, mask: Tensor | None = None) -> Tensor:
+            return super().probabilities(features, week + torch.tensor([2.0, 2.0, -10.0, -3.0]), mask)
+
+    rows, gains, risks = torch.arange(PEOPLE), [], []
+    for judge in (SeverityIndex, Flattered):
+        sim = simulation(patients, PEOPLE)
+        sim.risk_model = judge(patients.signals, patients.scaler)
+        first = run_policy("cbt", Constant(2, 0.6), sim, rows, 0).query("week == 1")
+        gains.append(first["level_gain"].to_numpy())
+        risks.append(first["risk"].mean())
+    np.testing.assert_array_equal(*gains)
+    assert risks[1] < risks[0] - 0.1
+    treated, untreated = (
+        run_policy("p", policy, simulation(patients, PEOPLE), rows, 0)["level_gain"].mean()
+        for policy in (Constant(2, 0.6), Constant(0, 0.0))
+    )
+    assert treated > untreated + 0.1
+
+
 def test_random_draws_every_treatment_and_dose_by_key() -> None:
     keys = stream_keys(0, torch.arange(20_000))
     treatment, intensity = Random().act(None, torch.zeros(20_000, 1), keys)  # type: ignore[arg-type]
@@ -183,8 +216,8 @@ def test_stepped_care_moves_on_without_response_and_stays_with_it() -> None:
 class StressLowering:
     """A world model that believes one treatment lowers stress in proportion to its dose."""
 
-    def __init__(self, patients: Patients, works: int) -> None:
-        self.patients, self.works = patients, works
+    def __init__(self, patients: Patients, works: int, harm: float = 0.0) -> None:
+        self.patients, self.works, self.harm = patients, works, harm
         self.seen: list[Tensor] = []
 
     def start(self, rows: Tensor, keys: Tensor) -> State:
@@ -194,6 +227,9 @@ class StressLowering:
         level = state["level"].clone()
         level[:, 3] -= 3.0 * intensity * (treatment == self.works)
         return level
+
+    def adverse_probability(self, state: State, treatment: Tensor, intensity: Tensor) -> Tensor:
+        return self.harm * (intensity > 0.5)
 
     def observe(self, state: State, treatment: Tensor, intensity: Tensor, week: Tensor, adverse: Tensor) -> State:
         self.seen.append(week)
@@ -210,6 +246,16 @@ def test_greedy_takes_what_its_model_believes_in_and_hears_what_happened(patient
     assert (first["treatment"] == works).all()
     assert np.allclose(first["intensity"], 0.9)
     assert torch.equal(model.seen[-1], sim.days)
+
+
+def test_greedy_weighs_the_adverse_events_to_be_expected(patients: Patients) -> None:
+    rows = torch.arange(20)
+    for harm, dose in ((0.0, 0.9), (1.0, 0.1)):
+        sim = simulation(patients, 20)
+        sim.settings = replace(ENV, adverse_cost=100.0, treatment_cost=dict.fromkeys(ENV.treatment_cost, 0.0))
+        episodes = run_policy("greedy", Greedy(StressLowering(patients, 2, harm), (0.1, 0.9)), sim, rows, 0)
+        first = episodes[(episodes["week"] == 1) & (episodes["treatment"] == 2)]
+        assert len(first) and np.allclose(first["intensity"], dose)
 
 
 def test_privileged_agents_see_the_latent_response_of_their_own_patient(patients: Patients) -> None:
@@ -257,6 +303,7 @@ def test_courses_sum_what_they_should() -> None:
             "policy": "p", "seed": [0, 0, 0, 1, 1], "patient": 7, "week": [1, 2, 3, 1, 2], "treatment": [1, 2, 0, 4, 4],
             "intensity": [0.5, 1.0, 0.0, 0.2, 0.2], "risk": 0.5, "reward": [1.0, 2.0, 3.0, 0.5, -0.5],
             "adverse_event": [True, True, False, False, False], "remission": [False, False, True, False, False],
+            "level_gain": [0.1, 0.2, 0.6, 0.3, 0.0],
         }
     )  # fmt: skip
     row = courses(episodes).loc[("p", 7)]
@@ -265,6 +312,7 @@ def test_courses_sum_what_they_should() -> None:
     assert row["weeks_to_remission"] == 2.5
     assert row["dose_weeks"] == pytest.approx((1.5 + 0.4) / 2)
     assert row["adverse_events"] == 1
+    assert row["level_gain"] == pytest.approx((0.6 + 0.0) / 2)  # of the last weeks
 
 
 def test_interquartile_mean_by_hand() -> None:
@@ -301,6 +349,33 @@ def test_exploitation_gap_by_hand() -> None:
     trial = episodes_of({"ppo": [3.0, 5.0], "none": [0.0, 2.0], "privileged": [6.0, 6.0]})
     twin = episodes_of({"ppo": [5.0, 6.0]})
     assert exploitation_gap(twin, trial, "ppo", "none", "privileged") == pytest.approx(1.5 / 5)
+
+
+def test_scores_without_a_range_are_not_given() -> None:
+    flat = episodes_of({"ppo": [3.0, 5.0], "none": [1.0, 2.0], "privileged": [1.0, 2.0]})
+    worse = episodes_of({"ppo": [3.0, 5.0], "none": [1.0, 2.0], "privileged": [0.0, 2.0]})
+    for episodes in (flat, worse):
+        score = normalised_score(episodes, "ppo", "none", "privileged", np.random.default_rng(0), 50, 0.95)
+        assert score == (None, None)
+        assert exploitation_gap(episodes, episodes, "ppo", "none", "privileged") is None
+    some = episodes_of({"ppo": [3.0, 5.0], "none": [1.0, 2.0], "privileged": [9.0, 1.0]})  # a range, in the mean only
+    score, interval = normalised_score(some, "ppo", "none", "privileged", np.random.default_rng(0), 50, 0.95)
+    assert score == pytest.approx(2.5 / 3.5)
+    assert interval is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"confidence": 0.0}, {"confidence": 1.0}, {"constant_intensities": []}, {"greedy_intensities": []},
+        {"constant_intensities": [0.05]}, {"greedy_intensities": [1.1]},
+        {"stepped_care": {"weeks": 3, "response": 0.05, "intensity": 0.0}},
+    ],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    given = yaml.safe_load((CONF / "evaluate.yaml").read_text())["evaluate"]
+    with pytest.raises(pydantic.ValidationError):
+        pydantic.TypeAdapter(EvaluateSettings).validate_python(given | wrong)
 
 
 def test_probability_of_improvement_counts_ties_half() -> None:

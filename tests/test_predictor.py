@@ -15,12 +15,12 @@ from core.artifact import Artifact
 from core.cohort import Cohort
 from core.errors import ArtifactError, DataError
 from core.protocols import NullTracker, risk_score
-from core.signals import Signal
+from core.signals import Signal, names
 from predictor.baselines import summary_names, weekly_summaries
 from predictor.calibration import brier, ece, ece_floor, fit_temperature, reliability_curve
 from predictor.dual_lstm import DualLSTMRisk, day_views, week_patterns
 from predictor.evaluation import evaluate_risk, groups_of, subgroup_table
-from predictor.explain import integrated_gradients, signal_response
+from predictor.explain import integrated_gradients, signal_response, top_drivers
 from predictor.metrics import auc, bootstrap_intervals, risk_metrics
 from predictor.training import RiskSettings, class_weights, hide_at_random, split_by_person, train_risk
 
@@ -334,6 +334,17 @@ def test_attributions_sum_to_the_change_of_the_score(model: DualLSTMRisk, holdou
         model.probabilities(torch.zeros_like(features), origin)
     )
     assert (by_feature.sum(1) + by_day.sum((1, 2)) - gain).abs().max() < 2e-3
+
+
+def test_top_drivers_share_out_the_whole_change(model: DualLSTMRisk, holdout: tuple[Cohort, np.ndarray]) -> None:
+    features, week, _ = (tensor[:1] for tensor in model.inputs(holdout[0]))
+    by_feature, by_day = integrated_gradients(model, features, week)
+    drivers = top_drivers(model, features[0], week[0], 100)
+    assert {name for name, _ in drivers} == {*names(model.signals), *model.encoder.columns}
+    assert sum(value for _, value in drivers) == pytest.approx(float(by_feature.sum() + by_day.sum()), abs=1e-5)
+    sizes = [abs(value) for _, value in drivers]
+    assert sizes == sorted(sizes, reverse=True)
+    assert top_drivers(model, features[0], week[0], 2) == drivers[:2]
 
 
 # Baselines and evaluation

@@ -12,7 +12,7 @@ from core.errors import ConfigError
 from core.random import stream_keys
 from core.signals import DEFAULT_SIGNALS, Signal
 from core.treatments import TREATMENTS
-from envs.trial import ACTIVE, Trial
+from envs.trial import ACTIVE, Trial, check_signals
 
 N = 400
 CBT, EXERCISE, MEDICATION = (TREATMENTS.index(name) for name in ("cbt", "exercise", "medication"))
@@ -141,6 +141,19 @@ def test_residual_carries_over_from_sunday_to_monday(trial):
     assert together == pytest.approx(trial.settings.signals["heart_rate"].lag1, abs=0.05)
 
 
+def test_start_reads_the_last_sunday_as_step_writes_a_day():
+    patients = people(N)
+    trial = Trial(patients, trial_settings(), seed=0)
+    state = start(trial)
+    level = trial._standing(state)
+    spread = trial._spread(level)
+    assert (spread - 1).abs().max() > 0.05  # so that the order of spread and weekend counts
+    sunday = trial._physical(level) + trial.within * (spread * state["residual"] + trial.weekend[-1])
+    inside = state["residual"].abs() < 3
+    assert inside.float().mean() > 0.9
+    torch.testing.assert_close(sunday[inside], patients.week[:, -1][inside], rtol=1e-4, atol=1e-3)
+
+
 def test_latents_belong_to_the_person_not_to_their_row(trial):
     patients = people(N)
     rows = np.arange(N - 1, -1, -2)
@@ -195,6 +208,8 @@ def test_adverse_events_follow_hazard_dose_and_frailty(trial):
     assert rate.mean().item() == pytest.approx(expected.mean().item(), abs=0.02)
     assert np.corrcoef(rate, expected)[0, 1] > 0.5
     assert not torch.stack([o.adverse for o in run(trial, 0, 1.0, 3)[1]]).any()
+    torch.testing.assert_close(trial.adverse_probability(start(trial), *act(MEDICATION, 1.0)), expected)
+    assert trial.adverse_probability(start(trial), *act(0, 1.0)).max() == 0
 
 
 def test_eight_week_effects_are_near_the_published_ones(trial):
@@ -216,6 +231,9 @@ def test_a_signal_without_settings_is_named():
     signals = (*DEFAULT_SIGNALS[:3], Signal("hrv", "ms", 0.0, 300.0, 1))
     with pytest.raises(ConfigError, match="'hrv'"):
         Trial(people(30, signals=signals), trial_settings(), seed=0)
+    with pytest.raises(ConfigError, match="'hrv'"):
+        check_signals(trial_settings(), signals)
+    check_signals(trial_settings(), DEFAULT_SIGNALS)
 
 
 def test_fewer_signals_than_the_settings_name_are_fine():

@@ -14,16 +14,27 @@ from torch import Tensor
 
 from core.artifact import Artifact
 from core.encoding import ProfileEncoder, WeekScaler
-from core.errors import ArtifactError
+from core.errors import ArtifactError, DataError
 from core.patients import Patients
 from core.protocols import NullTracker, Outcome, State
 from core.random import numpy_generator, stream_keys, stream_normal, stream_uniform
 from core.signals import DAYS, DEFAULT_SIGNALS
 from core.treatments import CONTROL, MAX_INTENSITY, MIN_INTENSITY, TREATMENTS
+from envs.trial import Trial, TrialSettings
 from intervention.seq2seq import ACTION, FastCell, LevelLaw, Record, TwinShape, action_features, clipped_nll
 from intervention.trials import TrialsSettings, VirtualTrials, assign_arms, simulate_trials, split_by_patient
 from intervention.twin import Twin, TwinDynamics
-from intervention.twin_quality import _rank, constant, crps, rollout
+from intervention.twin_quality import (
+    TwinQualitySettings,
+    _rank,
+    constant,
+    correlation,
+    crps,
+    effect_quality,
+    forecast_quality,
+    person_effects,
+    rollout,
+)
 from intervention.twin_training import TwinSettings, course_losses, read_courses, train_twin
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -148,6 +159,14 @@ def test_split_is_by_patient_and_arrays_round_trip(trials: VirtualTrials) -> Non
     )
 
 
+def test_one_person_cannot_be_split(trials: VirtualTrials) -> None:
+    two = trials.select(np.isin(trials.patient, np.unique(trials.patient)[:2]))
+    for share in (0.0, 0.25, 1.0):
+        assert all(len(part) for part in split_by_patient(two, share, numpy_generator(0, "split")))
+    with pytest.raises(DataError, match="2 or more"):
+        split_by_patient(two.select(two.patient == two.patient[0]), 0.25, numpy_generator(0, "split"))
+
+
 # --- network ----------------------------------------------------------------------------------------------------------
 
 
@@ -260,6 +279,17 @@ def test_step_leaves_the_state_it_was_given(patients: Patients) -> None:
     assert all(torch.equal(before[name], state[name]) for name in state)
     again = dynamics.step(state, torch.ones(5, dtype=torch.int64), torch.ones(5), torch.arange(5))[1]
     assert torch.equal(first.week, again.week)
+
+
+def test_adverse_events_happen_as_often_as_their_probability_says(patients: Patients) -> None:
+    dynamics, rows = TwinDynamics(untrained(2), patients), torch.zeros(4000, dtype=torch.int64)
+    state, action = dynamics.start(rows, rows), (torch.full((4000,), 4), torch.full((4000,), 0.8))
+    probability = dynamics.adverse_probability(state, *action)
+    assert probability.shape == (4000,)
+    adverse = dynamics.step(state, *action, stream_keys(0, torch.arange(4000)))[1].adverse
+    assert adverse.float().mean().item() == pytest.approx(probability[0].item(), abs=0.03)
+    gentle = dynamics.adverse_probability(state, action[0], torch.full((4000,), 0.1))
+    assert not torch.allclose(gentle, probability)
 
 
 def test_control_has_no_intensity_and_treatment_has(patients: Patients) -> None:
@@ -392,6 +422,40 @@ def test_crps_of_a_gaussian_is_the_closed_form() -> None:
     expected = 2 / math.sqrt(2 * math.pi) - 1 / math.sqrt(math.pi)  # of N(0, 1) at 0
     assert crps(samples, torch.zeros(1)).item() == pytest.approx(expected, abs=0.01)
     assert crps(samples + 1, torch.zeros(1)).item() > expected + 0.2
+
+
+class Overheard(Trial):
+    """Trial, noting the keys of all it is asked to draw."""
+
+    def __init__(self, patients: Patients, heard: set[int]) -> None:
+        super().__init__(patients, load("trial.yaml", "trial", TrialSettings), 0)
+        self.heard = heard
+
+    def step(self, state: State, treatment: Tensor, intensity: Tensor, keys: Tensor) -> tuple[State, Outcome]:
+        self.heard |= set(keys.tolist())
+        return super().step(state, treatment, intensity, keys)
+
+
+def test_no_score_meets_the_noise_of_the_training_courses_or_of_another(patients: Patients) -> None:
+    plan, seed = design(courses=30, weeks=6, batch=30), 5
+    small = TwinQualitySettings(courses=30, samples=2, persons=60, futures=2)
+    dynamics = TwinDynamics(untrained(), patients)
+    training, forecast, effects, persons = heard = [set() for _ in range(4)]
+    simulate_trials(lambda people: Overheard(people, training), patients, plan, seed, NullTracker())
+    forecast_quality(dynamics, Overheard(patients, forecast), patients, plan, small, seed)
+    effect_quality(dynamics, Overheard(patients, effects), patients, small, seed)
+    person_effects(dynamics, Overheard(patients, persons), patients, small, seed)
+    assert len(training) == 30 * 6
+    assert len(forecast) == 30 * 6 + 30 * 2 * 2  # the truth, and two samples in weeks 2 and 5
+    assert effects and persons
+    assert len(set.union(*heard)) == sum(map(len, heard))
+
+
+def test_correlation_needs_variation() -> None:
+    varied = torch.tensor([0.1, 0.2, 0.4])
+    assert correlation(varied, -varied) == pytest.approx(-1)
+    assert correlation(torch.full((3,), 0.1), varied) is None
+    assert correlation(varied, torch.full((3,), 0.1)) is None
 
 
 def test_rank_is_uniform_for_a_right_forecast_and_not_for_a_narrow_one() -> None:
