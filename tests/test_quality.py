@@ -9,6 +9,7 @@ from core.errors import DataError
 from core.signals import DEFAULT_SIGNALS
 from generators.quality.c2st import c2st_auc
 from generators.quality.cohort import attribute_gain, cohort_quality, copy_rate, correlation_error, membership_auc
+from generators.quality.persons import one_week_each
 from generators.quality.profiles import profile_quality
 
 N = 300
@@ -130,6 +131,26 @@ def test_weeks_joined_to_the_wrong_profiles_are_found_out():
     whole, holdout = cohort(0), cohort(2)
     torn = Cohort(whole.profiles, whole.rhythms[::-1].copy(), whole.mask, whole.person, whole.signals, whole.risk)
     assert correlation_error(torn, holdout) > 2 * correlation_error(whole, holdout)
+
+
+def test_one_week_each_takes_every_person_once():
+    several = cohort(0, 40, weeks=3)
+    once = one_week_each(several, rng())
+    assert len(once) == once.persons == 40
+    for i in range(40):  # the row is one of that person's own weeks, profile and risk included
+        own = several.select(several.person == once.person[i])
+        week = next(k for k in range(3) if np.array_equal(own.rhythms[k], once.rhythms[i]))
+        assert own.profiles.iloc[week].equals(once.profiles.iloc[i]) and own.risk[week] == once.risk[i]
+    assert len(one_week_each(several, rng(), 15)) == 15
+    assert (one_week_each(several, rng(1)).rhythms != once.rhythms).any()
+
+
+def test_people_with_several_weeks_look_synthetic_until_each_counts_once():
+    train, holdout = cohort(1, 60, weeks=8), cohort(2, 60, weeks=8)
+    every = profile_quality(train.profiles, train.profiles, holdout.profiles, rng())
+    once = [one_week_each(part, rng(3)).profiles for part in (train, holdout)]
+    assert every["c2st_auc"] > 0.9  # both sides are real: only the repeated persons give them away
+    assert profile_quality(once[0], *once, rng())["c2st_auc"] < 0.7
 
 
 def test_labels_without_meaning_do_not_transfer():

@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from core.cohort import RISK_CLASSES, Cohort, numeric_columns
 from core.encoding import ProfileEncoder
 from core.errors import DataError
+from generators.quality.persons import one_week_each
 
 HIGH = RISK_CLASSES.index("High")
 _BOOTSTRAPS = 1000
@@ -61,7 +62,7 @@ def cohort_quality(
     assert synthetic.risk is not None
     counts = np.bincount(synthetic.risk, minlength=len(RISK_CLASSES))
     n = min(synthetic.persons, train.persons, holdout.persons)
-    alike = [_one_week_each(cohort, n, rng) for cohort in (synthetic, train, holdout)]
+    alike = [one_week_each(cohort, rng, n) for cohort in (synthetic, train, holdout)]
     gain, interval = attribute_gain(synthetic, train, holdout, sensitive, rng) if sensitive else (None, None)
     return {
         "persons": synthetic.persons,
@@ -97,13 +98,6 @@ def _mean_observed(values: np.ndarray) -> np.ndarray:
     """Mean over days of what is not NaN, 0 where nothing is: ``[N, D, C]`` -> ``[N, C]``."""
     seen = np.isfinite(values)
     return np.where(seen, values, 0.0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
-
-
-def _one_week_each(cohort: Cohort, persons: int, rng: np.random.Generator) -> Cohort:
-    """One random week of each of ``persons`` random persons, so that nobody counts twice."""
-    order = rng.permutation(len(cohort))
-    _, first = np.unique(cohort.person[order], return_index=True)
-    return cohort.select(rng.permutation(order[first])[:persons])
 
 
 def correlation_error(a: Cohort, b: Cohort) -> float:
@@ -149,7 +143,7 @@ def membership_auc(synthetic: Cohort, train: Cohort, holdout: Cohort, rng: np.ra
 
 def _equal_persons(train: Cohort, holdout: Cohort, rng: np.random.Generator) -> tuple[Cohort, Cohort]:
     n = min(train.persons, holdout.persons)
-    return _one_week_each(train, n, rng), _one_week_each(holdout, n, rng)
+    return one_week_each(train, rng, n), one_week_each(holdout, rng, n)
 
 
 def _nearest(synthetic: Cohort, encoder: ProfileEncoder) -> Callable[[Cohort], tuple[np.ndarray, np.ndarray]]:
