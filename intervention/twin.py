@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from core.artifact import Artifact
+from core.batching import whole_tiles
 from core.encoding import WeekScaler
 from core.errors import ArtifactError
 from core.patients import Patients
 from core.protocols import Outcome, State
-from core.random import stream_keys, stream_normal, stream_uniform
+from core.random import seeded_init, stream_keys, stream_normal, stream_uniform
 from core.signals import DAYS, Signal, Signals, names
 from intervention.seq2seq import ACTION, FastCell, Record, Seq2Seq, TwinShape, action_features, attend
 
@@ -31,8 +32,7 @@ class Twin(nn.Module):
         self.shape, self.signals, self.scaler, self.features, self.weeks = shape, signals, scaler, features, weeks
         low = scaler.scale(torch.tensor([signal.low for signal in signals]))
         high = scaler.scale(torch.tensor([signal.high for signal in signals]))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded_init(seed):
             self.members = nn.ModuleList(
                 Seq2Seq(len(signals), features, low.clone(), high.clone(), shape) for _ in range(members)
             )
@@ -152,6 +152,13 @@ class TwinDynamics:
     @torch.no_grad()
     def step(self, state: State, treatment: Tensor, intensity: Tensor, keys: Tensor) -> tuple[State, Outcome]:
         """One sampled week: ``treatment`` int64 ``[B]``, ``intensity`` float32 ``[B]``, ``keys`` int64 ``[B]``."""
+        b = len(treatment)
+        tiled = {name: whole_tiles(value) for name, value in state.items()}
+        after, outcome = self._step(tiled, whole_tiles(treatment), whole_tiles(intensity), whole_tiles(keys))
+        first = Outcome(outcome.week[:b], outcome.adverse[:b], outcome.level[:b], outcome.spread[:b])
+        return {name: value[:b] for name, value in after.items()}, first
+
+    def _step(self, state: State, treatment: Tensor, intensity: Tensor, keys: Tensor) -> tuple[State, Outcome]:
         networks, action = self.twin.networks(), action_features(treatment, intensity)
         c = len(self.twin.signals)
         normal, uniform = stream_normal(keys, DAYS * c + c).float(), stream_uniform(stream_keys(keys, 1), 3)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
@@ -15,11 +16,12 @@ from core.errors import ConfigError, ManoError
 from pipeline import console as screen
 from pipeline.config import CONF, Config, build, check_command_line, plain
 from pipeline.journey import show_journey
-from pipeline.runner import run_stage
+from pipeline.runner import run_stage, stale_needs
 from pipeline.stages import STAGES
-from pipeline.store import RunStore, write_json
+from pipeline.store import RunStore, write_bytes, write_json
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
+PER_COMMAND = ("stage", "run", "force", "patient")  # keys that belong to one command, not to the run
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -44,7 +46,8 @@ def one_line_errors(arguments: Sequence[str]) -> Iterator[None]:
     except OSError as error:
         if error.strerror is None:
             raise
-        message, status = f"{error.strerror}: {error.filename}; earlier results are untouched", FAILED
+        where = f": {error.filename}" if error.filename else ""
+        message, status = f"{error.strerror}{where}; earlier results are untouched", FAILED
     else:
         return
     errors.print(f"[red]error:[/] {escape(message)}")
@@ -55,12 +58,12 @@ def one_line_errors(arguments: Sequence[str]) -> Iterator[None]:
 def _hydra_main(composed: DictConfig) -> None:
     # Inside the job as well: Hydra would report an exception in its own words, but lets an exit pass.
     with one_line_errors(sys.argv[1:]):
-        execute(build(composed), screen.console())
+        execute(build(composed), screen.console(), HydraConfig.get().overrides.task)
 
 
-def execute(config: Config, console: Console) -> None:
-    """Run what the configuration asks for."""
-    options = f"preset={config.preset} data={config.data.kind} labels={config.labels.kind}"
+def execute(config: Config, console: Console, overrides: Sequence[str] = ()) -> None:
+    """Run what the configuration asks for; ``overrides`` are the words it was asked with."""
+    options = " ".join(word for word in overrides if word.split("=")[0].lstrip("+") not in PER_COMMAND)
     store = RunStore(Path(config.runs_dir) / config.run, options)
     if config.stage == "journey":
         show_journey(config, store, console)
@@ -69,12 +72,19 @@ def execute(config: Config, console: Console) -> None:
     with store.lock():
         store.sweep()
         screen.banner(console, config)
-        write_json(store.root / "config.json", plain(config))
         wanted = [stage for stage in STAGES if config.stage in ("all", stage.name)]
         for stage in wanted:
+            if config.stage != "all":
+                for name in stale_needs(stage, STAGES, config, store):
+                    console.print(
+                        f"  [yellow]note[/] stage '{name}' was made with other settings than these, and is used as it is"
+                    )
             stage_started = time.time()
             ran = run_stage(stage, config, store, console, force=config.force)
             screen.stage_line(console, stage.name, ran, time.time() - stage_started, store.metrics(stage.name))
+            if stage.name == "report":
+                write_bytes(store.root / "summary.json", store.read("report", "summary.json"))
+        write_json(store.root / "config.json", {"options": options, "config": plain(config)})
     if config.stage == "all":
         screen.finish(console, store, time.time() - started)
         show_journey(config, store, console)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Lt
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -17,7 +18,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError
 
 from core.errors import ConfigError
 from core.settings import Count, Fraction, Index
@@ -34,6 +35,11 @@ from intervention.trials import TrialsSettings
 from intervention.twin_quality import TwinQualitySettings
 from intervention.twin_training import TwinSettings
 from predictor.training import RiskSettings
+
+# Leaves room for the seeds counted up from it; libraries below take 32 bits.
+Seed = Annotated[int, Ge(0), Lt(2**31)]
+# One folder's name: no path leads out of runs_dir, and a number is a name too.
+RunName = Annotated[str, BeforeValidator(str), StringConstraints(pattern=r"^\w[\w.=-]*$")]
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 GROUPS = ("preset", "data", "labels")
@@ -84,9 +90,9 @@ class Config:
 
     stage: StageName
     preset: str
-    run: str
+    run: RunName
     runs_dir: str
-    seed: Index
+    seed: Seed
     patient: Index | None
     force: bool
     threads: Count
@@ -128,7 +134,10 @@ def load_config(overrides: Sequence[str] = ()) -> Config:
 
 def build(composed: DictConfig) -> Config:
     """The typed configuration of a composed one."""
-    values = OmegaConf.to_container(composed, resolve=True)
+    try:
+        values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_first_line(error)) from error
     try:
         config = TypeAdapter(Config).validate_python(values)
     except ValidationError as error:
@@ -146,11 +155,21 @@ def check_command_line(arguments: Sequence[str]) -> None:
     Raises:
         ConfigError: unknown key (with the nearest right one), wrong type, value out of range.
     """
-    texts = get_args_parser().parse_args(list(arguments)).overrides
+    options, unknown = get_args_parser().parse_known_args(list(arguments))
+    if unknown:
+        raise ConfigError(f"unknown option '{unknown[0]}'; see python run_pipeline.py --help")
+    texts = options.overrides
     try:
         overrides = OverridesParser.create().parse_overrides(texts)
     except HydraException as error:
         raise ConfigError(f"{_first_line(error)}; write overrides as key=value") from error
+    sweeps = [override.key_or_group for override in overrides if override.is_sweep_override()]
+    if sweeps and not options.multirun:
+        raise ConfigError(f"{sweeps[0]} has several values; add --multirun, or quote a value that holds a comma")
+    if sweeps and not {"run", "runs_dir"} & set(_varying(overrides)):
+        raise ConfigError(
+            f"every job of this sweep would write the same run; give each its own, as in 'run=sweep_${{{sweeps[0]}}}'"
+        )
     chosen = [_values(override)[0] for override in overrides if override.key_or_group in GROUPS]
     known = _keys_with(chosen)
     for override in overrides:
@@ -203,6 +222,11 @@ def _nearest(key: str, known: set[str]) -> str:
         tails = {name.rsplit(".", 1)[-1]: name for name in sorted(known, reverse=True)}
         close = [tails[tail] for tail in difflib.get_close_matches(key.rsplit(".", 1)[-1], sorted(tails), n=1)]
     return f", did you mean '{close[0]}'?" if close else ""
+
+
+def _varying(overrides: Sequence[Override]) -> list[str]:
+    """The keys whose value differs between the jobs of a sweep: swept, or an interpolation."""
+    return [each.key_or_group for each in overrides if each.is_sweep_override() or "${" in str(each.input_line)]
 
 
 def _values(override: Override) -> list[str]:

@@ -49,7 +49,7 @@ def lookup(metrics: dict[str, Any], path: str | None) -> Any:
 
 def number(value: Any) -> str:
     """A number as a person writes it: counts whole, shares with three digits."""
-    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+    if not isinstance(value, (int, float)) or not np.isfinite(value):
         return "n/a"
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}"
@@ -93,9 +93,16 @@ def sparkline(values: np.ndarray, low: float, high: float) -> str:
 
 def policy_table(evaluate: dict[str, Any]) -> Table:
     """The policies of a run beside each other, best first."""
-    table = Table(title="Policies in Trial, the ground truth, on held-out persons (12 weeks)", title_justify="left")
+    title = f"Policies in Trial, the ground truth, on held-out persons ({evaluate['weeks']} weeks)"
+    table = Table(title=title, title_justify="left")
     table.add_column("policy", no_wrap=True)
-    for column in ("return (95 % CI)", "remission", "weeks to it", "dose-weeks", "adverse events"):
+    for column in (
+        f"return ({evaluate['confidence']:.0%} CI)",
+        "remission",
+        "weeks to it",
+        "dose-weeks",
+        "adverse events",
+    ):
         table.add_column(column, justify="right", no_wrap=True)
     rows = sorted(evaluate["policies"].items(), key=lambda item: -item[1]["return"])
     for name, row in rows:

@@ -3,6 +3,7 @@
 The ids are registered in ``envs.registration``, which names these functions as strings.
 """
 
+import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -40,12 +41,15 @@ def reference_world(seed: int = 0) -> World:
 def run_world(run: str, twin: bool) -> World:
     """The synthetic patients and risk model of a run, in its Trial or its Twin."""
     store = open_run(run)
-    return _run_world(str(store.root.resolve()), twin, store.digest("twin" if twin else "trials"))
+    needed = ("cohort", "risk", "trials", *(["twin"] if twin else []))
+    return _run_world(
+        str(store.root.resolve()), twin, tuple(map(store.digest, needed)), str(store.manifest("trials")["config"])
+    )
 
 
 @lru_cache(maxsize=4)
-def _run_world(root: str, twin: bool, digest: str) -> World:
-    """As above; ``digest`` tells a run that was trained anew from the one read before."""
+def _run_world(root: str, twin: bool, digests: tuple[str, ...], settings: str) -> World:
+    """As above; ``digests`` and ``settings`` tell a run that was made anew from the one read before."""
     store = RunStore(Path(root))
     env = section(store, "trials", "env", EnvSettings)
     patients, risk = synthetic_patients(store, env), load_risk(store)
@@ -64,7 +68,8 @@ def open_run(run: str) -> RunStore:
     root = Path(run)
     if not root.is_dir():
         raise ConfigError(f"run='{run}' does not exist; make it with `python run_pipeline.py run={root.name}`")
-    return RunStore(root)
+    config = root / "config.json"
+    return RunStore(root, json.loads(config.read_text())["options"] if config.is_file() else "")
 
 
 def trial_of(run: str | None) -> World:

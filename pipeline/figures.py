@@ -73,9 +73,10 @@ def draw_policies(ax: Axes, evaluate: dict[str, Any]) -> None:
             va="center",
         )
     ax.set_yticks(range(len(rows)), [display_name(name, evaluate) for name, _ in rows])
-    ax.set_xlim(right=1.45 * max(row["return_ci"][1] for _, row in rows))
-    n = rows[0][1].get("patients", "?")
-    plain_axes(ax, f"Return in Trial over 12 weeks, {n} held-out patients, 95 % intervals", "return")
+    low, high = ax.get_xlim()
+    ax.set_xlim(low, high + 0.45 * (high - low))  # room for the words
+    n, weeks, confidence = rows[0][1]["patients"], evaluate["weeks"], evaluate["confidence"]
+    plain_axes(ax, f"Return in Trial over {weeks} weeks, {n} held-out persons, {confidence:.0%} intervals", "return")
 
 
 def reliability_figure(risk: dict[str, Any]) -> Figure:

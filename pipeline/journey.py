@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from core.cohort import RISK_CLASSES
@@ -95,7 +96,7 @@ def show_journey(config: Config, store: RunStore, console: Console) -> None:
     patients, row, weeks = walk(config, store)
     before, first, last = weeks[0], weeks[1], weeks[-1]
     console.print(f"\n[bold]Patient {patients.ids[row]}[/] of the synthetic cohort")
-    console.print("  " + profile_line(patients, row))
+    console.print("  " + escape(profile_line(patients, row)))
     console.print(f"  risk before  {risk_line(before)}")
     console.print(f"  prescription [bold]{prescription(first)}[/] for week 1")
     console.print(days_table(patients, before, first))
@@ -138,7 +139,7 @@ def days_table(patients: Patients, before: Week, after: Week) -> Table:
         both = np.concatenate([before.days[:, k], after.days[:, k]])
         low, high = both.min(), both.max()
         table.add_row(
-            f"  {signal.name.replace('_', ' ')} ({signal.unit})",
+            escape(f"  {signal.name.replace('_', ' ')} ({signal.unit})"),
             sparkline(before.days[:, k], low, high),
             sparkline(after.days[:, k], low, high),
             f"{before.days[:, k].mean():.1f} -> {after.days[:, k].mean():.1f}",

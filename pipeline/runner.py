@@ -3,6 +3,7 @@
 import json
 import platform
 import resource
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,12 +24,16 @@ LIBRARIES = ("mano-twin", "torch", "numpy", "pandas", "gymnasium", "stable-basel
 
 @dataclass(frozen=True)
 class Context:
-    """What a stage may use: the configuration, the earlier stages, its own folder and a tracker."""
+    """What a stage may use: the configuration, the earlier stages, its own folder and a tracker.
+
+    ``fingerprint`` names everything the result follows from, for checkpoints that only this very stage may take up.
+    """
 
     config: Config
     store: RunStore
     out: Path
     tracker: RunTracker
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,8 @@ def versions() -> dict[str, str]:
 
 
 def peak_memory_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    per_mb = 1024**2 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kilobytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mb
 
 
 def fingerprint(stage: Stage, config: Config, store: RunStore) -> dict[str, Any]:
@@ -71,7 +77,7 @@ def fingerprint(stage: Stage, config: Config, store: RunStore) -> dict[str, Any]
             )
     sections = {name: plain(getattr(config, name)) for name in stage.reads}
     inputs = {need: store.digest(need, stage.metrics) for need in stage.needs}
-    inputs |= {path.name: sha256(path) for path in stage.files(config) if path.is_file()}
+    inputs |= {str(path): sha256(path) for path in stage.files(config) if path.is_file()}
     value = {"stage": stage.name, "schema": SCHEMA, "seed": config.seed, "config": sections, "inputs": inputs}
     return json.loads(json.dumps(value))
 
@@ -94,7 +100,7 @@ def run_stage(stage: Stage, config: Config, store: RunStore, console: Console, f
     with store.writing(stage.name) as out:
         tracker = RunTracker(out, console)
         try:
-            metrics = stage.run(Context(config, store, out, tracker))
+            metrics = stage.run(Context(config, store, out, tracker, json.dumps(wanted, sort_keys=True)))
         finally:
             tracker.close()
         metrics |= {"stage_seconds": round(time.time() - started, 2), "notes": tracker.notes}
@@ -103,4 +109,19 @@ def run_stage(stage: Stage, config: Config, store: RunStore, console: Console, f
         outputs = {str(path.relative_to(out)): sha256(path) for path in files}
         facts = {"versions": versions(), "threads": torch.get_num_threads(), "peak_memory_mb": round(peak_memory_mb())}
         write_json(out / MANIFEST, wanted | {"outputs": outputs} | facts)
+    store.clear_checkpoints()
     return True
+
+
+def stale_needs(stage: Stage, stages: tuple[Stage, ...], config: Config, store: RunStore) -> list[str]:
+    """The stages that ``stage`` builds on and that this configuration and seed would make otherwise."""
+    by_name = {each.name: each for each in stages}
+    wanted: list[str] = []
+    queue = list(stage.needs)
+    while queue:
+        name = queue.pop()
+        if name not in wanted:
+            wanted.append(name)
+            queue += by_name[name].needs
+    found = [each for each in stages if each.name in wanted and store.has(each.name)]
+    return [each.name for each in found if not matches(each, fingerprint(each, config, store), store)]

@@ -5,7 +5,9 @@ the whole of the new one. Every stage carries a ``manifest.json`` with the SHA-2
 is checked against it before it is parsed.
 """
 
+import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -17,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
@@ -28,7 +30,7 @@ from core.signals import Signal
 
 SCHEMA = 1
 MANIFEST, METRICS = "manifest.json", "metrics.json"
-PARTIAL, PREVIOUS = ".partial", ".previous"
+PARTIAL, PREVIOUS, CHECKPOINTS = ".partial", ".previous", "checkpoints"
 
 
 def sha256(path: Path) -> str:
@@ -85,7 +87,7 @@ class RunStore:
     options: str = ""
 
     def command(self, stage: str, *more: str) -> str:
-        """The command that makes a stage of this run."""
+        """The command line that makes a stage of this run."""
         return " ".join(
             ["python run_pipeline.py", *self.options.split(), f"run={self.root.name}", f"stage={stage}", *more]
         )
@@ -108,14 +110,16 @@ class RunStore:
             raise MissingStageError(
                 f"{self.root}: stage '{stage}' has not been run; make it with `{self.command(stage)}`"
             )
+        remedy = self.command(stage, "force=true")
         try:
             manifest = json.loads(path.read_bytes())
         except ValueError as error:
-            raise ArtifactError(f"{path}: not valid JSON ({error}); rerun with stage={stage} force=true") from error
+            raise ArtifactError(f"{path}: not valid JSON ({error}); rerun with `{remedy}`") from error
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("outputs"), dict):
+            raise ArtifactError(f"{path}: not a manifest; rerun with `{remedy}`")
         if manifest.get("schema") != SCHEMA:
             raise ArtifactError(
-                f"{path}: written by schema {manifest.get('schema')}, this version reads {SCHEMA}; "
-                f"rerun with stage={stage} force=true"
+                f"{path}: written by schema {manifest.get('schema')}, this version reads {SCHEMA}; rerun with `{remedy}`"
             )
         return manifest
 
@@ -152,14 +156,10 @@ class RunStore:
 
     def arrays(self, stage: str, name: str) -> dict[str, np.ndarray]:
         """The arrays of an npz file (never a pickle)."""
-        import io
-
         with np.load(io.BytesIO(self.read(stage, name)), allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}
 
     def frame(self, stage: str, name: str) -> pd.DataFrame:
-        import io
-
         return pd.read_parquet(io.BytesIO(self.read(stage, name)))
 
     def cohort(self, stage: str, prefix: str = "") -> Cohort:
@@ -215,31 +215,48 @@ class RunStore:
                 shutil.rmtree(previous)
             else:
                 previous.rename(final)
-        for partial in self.root.rglob("*" + PARTIAL):
+        for partial in list(self.root.rglob("*" + PARTIAL)):
             shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for this process.
+        """Hold the run for this process; the system lets go of it when the process ends, however it ends.
 
         Raises:
-            ManoError: another living process holds it.
+            ManoError: another process holds it.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        path = self.root / ".lock"
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileExistsError:
-            owner = path.read_text().strip()
-            if owner.isdigit() and Path(f"/proc/{owner}").exists() and int(owner) != os.getpid():
+        with (self.root / ".lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
                 raise ManoError(
-                    f"{self.root}: in use by process {owner}; wait for it, or choose another run= name"
+                    f"{self.root}: in use by process {file.read().strip()}; wait for it, or choose another run= name"
                 ) from None
-            path.unlink(missing_ok=True)
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        with os.fdopen(descriptor, "w") as file:
+            file.truncate(0)
             file.write(str(os.getpid()))
-        try:
+            file.flush()
             yield
-        finally:
-            path.unlink(missing_ok=True)
+
+    # A long training leaves checkpoints beside its stage, so that an interrupted one goes on where it stood.
+
+    def save_checkpoint(self, name: str, belongs_to: str, artifact: Artifact) -> None:
+        """Keep where a training stands; ``belongs_to`` says of what, and only that can take it up again."""
+        tensors = {key: value.detach().cpu().contiguous() for key, value in artifact.tensors.items()}
+        facts = {"belongs_to": belongs_to, "meta": json.dumps(artifact.meta)}
+        write_bytes(self.root / CHECKPOINTS / f"{name}.safetensors", save_tensors(tensors, facts))
+
+    def checkpoint(self, name: str, belongs_to: str) -> Artifact | None:
+        """The checkpoint of this very training, if an interrupted one left it."""
+        path = self.root / CHECKPOINTS / f"{name}.safetensors"
+        if not path.is_file():
+            return None
+        with safe_open(path, "pt") as file:
+            facts = file.metadata() or {}
+            if facts.get("belongs_to") != belongs_to:
+                return None
+            return Artifact({key: file.get_tensor(key) for key in file.keys()}, json.loads(facts["meta"]))  # noqa: SIM118
+
+    def clear_checkpoints(self) -> None:
+        shutil.rmtree(self.root / CHECKPOINTS, ignore_errors=True)

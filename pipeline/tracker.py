@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from matplotlib.figure import Figure
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -55,7 +56,7 @@ class RunTracker:
         if message in self.notes:
             return  # said already
         self.notes.append(message)
-        self.console.print(f"  [yellow]note[/] {message}", highlight=False)
+        self.console.print(f"  [yellow]note[/] {escape(message)}", highlight=False)
 
     def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
         if total is None and hasattr(items, "__len__"):

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from core.artifact import Artifact
+from core.batching import whole_tiles
 from core.cohort import RISK_CLASSES, Cohort
 from core.encoding import ProfileEncoder, WeekScaler
 from core.errors import ArtifactError, DataError
+from core.random import seeded_init
 from core.signals import DAYS, Signal, Signals, names
 
 KIND = "dual_lstm_risk"
@@ -148,7 +150,9 @@ class DualLSTMRisk(nn.Module):
             week: ``[B, 7, C]``, physical units.
             mask: bool ``[B, 7, C]``, what was observed; all of it if None.
         """
-        return torch.softmax(self.raw_logits(features, week, mask) / self.temperature + self.bias, dim=-1)
+        tiled = [None if each is None else whole_tiles(each) for each in (features, week, mask)]
+        logits = self.raw_logits(*tiled)[: len(features)]  # type: ignore[arg-type]
+        return torch.softmax(logits / self.temperature + self.bias, dim=-1)
 
     def inputs(self, cohort: Cohort) -> tuple[Tensor, Tensor, Tensor]:
         """A cohort as ``(features, week, mask)`` on the model's device.
@@ -203,6 +207,5 @@ class DualLSTMRisk(nn.Module):
 
 def build(encoder: ProfileEncoder, scaler: WeekScaler, signals: Signals, seed: int, **shape: Any) -> DualLSTMRisk:
     """An untrained model whose first weights depend on ``seed`` alone; ``shape`` as :class:`DualLSTM` takes it."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded_init(seed):
         return DualLSTMRisk(DualLSTM(encoder.size, len(signals), **shape), encoder, scaler, signals)

@@ -20,7 +20,7 @@ def test_labels_can_be_chosen(labels: str) -> None:
     assert load_config([f"labels={labels}"]).labels.kind == labels
 
 
-def test_a_choice_on_the_command_line_wins_over_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_choice_on_the_command_line_wins_over_the_source() -> None:
     assert load_config(["data=lifesnaps", "labels=column", "labels.column=x"]).labels.kind == "column"
 
 
@@ -36,7 +36,14 @@ def test_a_choice_on_the_command_line_wins_over_the_source(monkeypatch: pytest.M
         (["risk.dropout=1.5"], "risk.dropout=1.5: expected less than or equal to 1"),
         (["stage=rhythm"], "stage='rhythm': expected 'all', 'source'"),
         (["preset=huge"], "preset= is one of demo, full, smoke"),
-        (["--multirun", "seed=0,-1"], "seed"),
+        (["--multirun", "seed=0,-1", "run=r_${seed}"], "seed=-1: expected greater than or equal to 0"),
+        (["--multirun", "seed=0,1", "stage=policy"], "give each its own, as in 'run=sweep_${seed}'"),
+        (["seed=0,1"], "add --multirun"),
+        (["seed=99999999999"], "seed=99999999999: expected less than"),
+        (["run=../elsewhere"], "run='../elsewhere'"),
+        (["run="], "run="),
+        (["run=${nowhere}"], "nowhere"),
+        (["--frobnicate"], "unknown option '--frobnicate'"),
         (["oops"], "write overrides as key=value"),
     ],
 )
@@ -49,7 +56,8 @@ def test_a_wrong_line_is_refused_in_one_line(arguments: list[str], message: str)
 
 def test_good_lines_pass() -> None:
     check_command_line(["preset=smoke", "run=x", "policy.steps=5"])
-    check_command_line(["--multirun", "seed=0,1,2", "stage=policy"])
+    check_command_line(["--multirun", "seed=0,1,2", "run=sweep_${seed}"])
+    check_command_line(["run=2024"])
     check_command_line(["--help"])
 
 
@@ -58,3 +66,12 @@ def test_a_configuration_survives_json() -> None:
 
     config = load_config(["preset=smoke"])
     assert json.loads(json.dumps(plain(config)))["policy"]["steps"] == config.policy.steps
+
+
+def test_the_stages_named_are_the_stages_there_are() -> None:
+    from typing import get_args
+
+    from pipeline.config import StageName
+    from pipeline.stages import STAGES
+
+    assert get_args(StageName) == ("all", *(stage.name for stage in STAGES), "journey")

@@ -50,6 +50,7 @@ def test_a_run_leaves_what_it_promises(smoke: RunStore) -> None:
     episodes = smoke.frame("evaluate", "episodes.parquet")
     assert list(episodes) == [
         "policy", "seed", "patient", "week", "treatment", "intensity", "risk", "reward", "adverse_event", "remission",
+        "level_gain",
     ]  # fmt: skip
     page = (smoke.folder("report") / "report.html").read_text()
     assert "<script" not in page and "http://" not in page and "https://" not in page
@@ -103,9 +104,38 @@ def test_a_changed_setting_reruns_its_stage_and_what_follows(smoke: RunStore, tm
     assert RunStore(tmp_path / "smoke").manifest("profiles")["seed"] == 5
 
 
+def test_an_interrupted_policy_goes_on_and_ends_the_same(
+    smoke: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(smoke.root, tmp_path / "smoke")
+    command = ("preset=smoke", f"runs_dir={tmp_path}", "stage=policy", "force=true")
+    save = RunStore.save_checkpoint
+
+    def save_and_stop(self: RunStore, *what: object) -> None:
+        save(self, *what)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(RunStore, "save_checkpoint", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_here(*command)
+    store = RunStore(tmp_path / "smoke")
+    assert store.digest("policy") == smoke.digest("policy")  # the old result is still there
+    assert "went on from week 3,072" in run_here(*command)
+    assert store.digest("policy") == smoke.digest("policy")
+    assert not (store.root / "checkpoints").exists()
+
+
+def test_other_settings_upstream_are_noted(smoke: RunStore, tmp_path: Path) -> None:
+    shutil.copytree(smoke.root, tmp_path / "smoke")
+    printed = run_here("preset=smoke", f"runs_dir={tmp_path}", "stage=evaluate", "twin.steps=41")
+    assert "stage 'twin' was made with other settings" in printed
+
+
 @pytest.mark.parametrize("stage", [stage.name for stage in STAGES])
 def test_every_stage_runs_alone(smoke: RunStore, runs_dir: Path, stage: str) -> None:
-    assert f"= {stage}" in run_here("preset=smoke", f"runs_dir={runs_dir}", f"stage={stage}")
+    lines = run_here("preset=smoke", f"runs_dir={runs_dir}", f"stage={stage}").splitlines()
+    assert [line.split()[:2] for line in lines if line[0] in "✓="] == [["=", stage]]
 
 
 def one_line(done: object, status: int, *words: str) -> None:
@@ -136,7 +166,7 @@ def test_the_journey_follows_the_patient_asked_for(smoke: RunStore, runs_dir: Pa
     assert run_here(*journey, f"patient={first.split('Patient ')[1].split()[0]}") == first
 
 
-def test_help_is_a_page(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_is_a_page() -> None:
     done = run_command("--help")
     assert done.returncode == 0
     for text in ("stage=rhythms", "preset", "lifesnaps", "tensorboard --logdir runs", "not medical advice"):
@@ -221,3 +251,24 @@ def test_small_numbers_are_written_as_a_person_would() -> None:
     ]
     assert sparkline(np.array([0.0, 1.0, np.nan]), 0, 1) == "▁█·"
     assert lookup({"a": {"b": 1}}, "a.b") == 1 and lookup({"a": 1}, "a.b") is None
+
+
+def test_a_table_of_ones_own_goes_all_the_way(tmp_path: Path) -> None:
+    """Three signals, two agents, no privileged reference, no sensitive column: everything that may be absent is."""
+    write_tables(tmp_path, persons=90)
+    signals = [
+        f"{{column: {name}, name: {name}, unit: {unit}, low: {low}, high: {high}, better: {better}}}"
+        for name, unit, low, high, better in (
+            ("sleep_duration", "h", 0, 14, 1), ("sleep_quality", "score", 1, 10, 1), ("stress", "score", 1, 10, -1),
+        )
+    ]  # fmt: skip
+    overrides = [word for word in source_of(tmp_path, tmp_path / "runs") if not word.startswith("stage=")]
+    more = ("policy.seeds=2", "policy.privileged=false", "env.min_risk=0.2", f"data.signals=[{','.join(signals)}]")
+    printed = run_here(*overrides, *more)
+    store = RunStore(tmp_path / "runs" / "smoke")
+    assert "rule 'raised_heart_rate' is not applicable" in printed
+    assert store.cohort("cohort").rhythms.shape[1:] == (7, 3)
+    assert set(store.frame("evaluate", "episodes.parquet").policy) >= {"ppo_0", "ppo_1", "none"}
+    summary = json.loads((store.root / "summary.json").read_text())
+    assert "bayes_ceiling" not in summary["risk"] and summary["cohort"]["attribute_gain"] is None
+    assert "n/a" in (store.folder("report") / "report.html").read_text()

@@ -67,7 +67,7 @@ def test_another_schema_says_so(tmp_path: Path) -> None:
     store = RunStore(tmp_path / "run")
     path = finish(store, "source") / MANIFEST
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": SCHEMA + 1}))
-    with pytest.raises(ArtifactError, match=f"schema {SCHEMA + 1}, this version reads {SCHEMA}"):
+    with pytest.raises(ArtifactError, match=rf"schema {SCHEMA + 1}, this version reads {SCHEMA}"):
         store.manifest("source")
 
 
@@ -106,15 +106,23 @@ def test_a_pickle_inside_an_array_file_never_runs(tmp_path: Path) -> None:
 
 def test_one_process_at_a_time_and_a_dead_one_is_forgotten(tmp_path: Path) -> None:
     store = RunStore(tmp_path / "run")
-    store.root.mkdir()
-    lock = store.root / ".lock"
-    lock.write_text("1")  # a process that lives
-    with pytest.raises(ManoError, match="in use by process 1"), store.lock():
+    with store.lock(), pytest.raises(ManoError, match=f"in use by process {os.getpid()}"), store.lock():
         pass
-    lock.write_text("999999999")  # one that cannot
+    (store.root / ".lock").write_text("999999999")  # left by a process that was killed
     with store.lock():
-        assert lock.read_text() == str(os.getpid())
-    assert not lock.exists()
+        assert (store.root / ".lock").read_text() == str(os.getpid())
+
+
+def test_a_checkpoint_is_taken_up_only_by_its_own_training(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "run")
+    standing = Artifact({"w": torch.arange(3.0)}, {"steps": 7, "returns": [1.0]})
+    assert store.checkpoint("ppo_0", "these settings") is None
+    store.save_checkpoint("ppo_0", "these settings", standing)
+    back = store.checkpoint("ppo_0", "these settings")
+    assert back is not None and back.meta == standing.meta and torch.equal(back.tensors["w"], standing.tensors["w"])
+    assert store.checkpoint("ppo_0", "other settings") is None
+    store.clear_checkpoints()
+    assert store.checkpoint("ppo_0", "these settings") is None
 
 
 def test_what_an_interruption_left_is_put_right(tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ def source(context: Context) -> dict[str, Any]:
     # Cohort-relative rules mean the training persons' cohort, for the held-out ones too.
     holdout = holdout.with_risk(label(holdout, config.labels, tracker, relative_to=train))
     train = train.with_risk(train_risk)
-    require_classes(train, f"data={config.data.kind} labels={config.labels.kind}")
+    for part, what in ((train, "training"), (holdout, "held-out")):
+        require_classes(part, f"data={config.data.kind} labels={config.labels.kind}, {what} persons")
     save_cohort(context.out, train, "train_")
     save_cohort(context.out, holdout, "holdout_")
     return {

@@ -48,8 +48,6 @@ def report(context: Context) -> dict[str, Any]:
     write_bytes(context.out / "report.html", page.encode())
     write_bytes(context.out / "overview.png", figures.png(figures.overview_figure(holdout, synthetic, evaluate)))
     write_json(context.out / "summary.json", summary)
-    # Beside the stages as well, where people look for it.
-    write_json(store.root / "summary.json", summary)
     return {"page_bytes": len(page)}
 
 

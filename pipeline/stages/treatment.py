@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from core.cohort import Cohort
 from core.patients import Patients
 from core.random import numpy_generator
 from envs.sb3 import PatientVecEnv
@@ -42,7 +43,7 @@ from pipeline.parts import (
 from pipeline.runner import Context, Stage
 from pipeline.store import RunStore, save_artifact, write_json
 
-POLICY_SEED_STEP = 1_000_003  # keeps the environments of two policy seeds apart: they are seeded seed, seed + 1, ...
+PPO = "ppo"  # the policy's name; of several agents, followed by their seed
 
 
 def policy(context: Context) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def policy(context: Context) -> dict[str, Any]:
         trained.append(result)
     metrics: dict[str, Any] = {
         "world": config.policy.world,
-        "steps": trained[0].steps,
+        "steps": config.policy.steps,
         "seconds": round(float(np.mean([result.seconds for result in trained])), 2),
         "steps_per_second": round(float(np.mean([result.steps_per_second for result in trained]))),
         "returns": {str(seed): list(result.returns) for seed, result in zip(seeds, trained, strict=True)},
@@ -81,14 +82,27 @@ def train_in(
 ) -> TrainedPolicy:
     """PPO in the Twin or in Trial, from this policy seed."""
     world = worlds(config, store, patients, config.seed)[where]
+    # The training draws its environments' seeds anew in every leg, from the policy's own.
     env = PatientVecEnv(
-        world.patients, world.dynamics, world.risk_model, world.settings, config.policy.environments,
-        seed * POLICY_SEED_STEP,
-    )  # fmt: skip
+        world.patients, world.dynamics, world.risk_model, world.settings, config.policy.environments, seed=0
+    )
     venv = PrivilegedVecEnv(env) if privileged else env
     names = env.simulation.layout.names + (PrivilegedVecEnv.names if privileged else ())
-    folder = context.out / ("privileged" if privileged else f"ppo_{seed}")
-    return train_policy(venv, config.policy, seed, context.tracker, names, tensorboard_dir=folder)
+    name = "privileged" if privileged else f"ppo_{seed}"
+    resume = store.checkpoint(name, context.fingerprint)
+    result = train_policy(
+        venv,
+        config.policy,
+        seed,
+        context.tracker,
+        names,
+        tensorboard_dir=context.out / name,
+        resume=resume,
+        on_checkpoint=lambda checkpoint: store.save_checkpoint(name, context.fingerprint, checkpoint),
+    )
+    if resume is not None:
+        context.tracker.note(f"{name}: went on from week {resume.meta['steps']:,} of an interrupted training")
+    return result
 
 
 def worlds(config: Config, store: RunStore, patients: Patients, trial_seed: int) -> dict[str, World]:
@@ -106,19 +120,41 @@ def evaluate(context: Context) -> dict[str, Any]:
     rows = torch.arange(min(len(patients), settings.patients))
     world = worlds(config, store, patients, config.seed + HELD_OUT_SEED)
     seeds = [config.seed + index for index in range(settings.seeds)]
-    policies = standard_policies(settings.constant_intensities, settings.stepped_care) | read_agents(store)
+    agents = read_agents(store)
+    policies = standard_policies(settings.constant_intensities, settings.stepped_care) | agents
     policies["greedy"] = Greedy(TwinDynamics(load_twin(store), patients), settings.greedy_intensities)
     episodes = run_policies(policies, simulations(world["trial"], rows), rows, seeds, context.tracker)
-    in_twin = run_policies({"ppo": policies["ppo"]}, simulations(world["twin"], rows), rows, seeds, context.tracker)
+    learned = {name: agent for name, agent in agents.items() if name.startswith(PPO)}
+    in_twin = run_policies(learned, simulations(world["twin"], rows), rows, seeds, context.tracker)
     episodes.to_parquet(context.out / "episodes.parquet", index=False)
-    groups = (
-        patients.profiles["gender"] if "gender" in patients.profiles else pd.Series("everybody", range(len(patients)))
-    )
+    person = pd.Series(store.cohort("source", "holdout_").person)
+    here, there = by_person(episodes, person), by_person(in_twin, person)
+    first = next(iter(learned.values()))
     return {
-        **scores(config, episodes, in_twin),
-        **explanation(config, store, policies["ppo"], world["trial"], rows),
-        "subgroups": by_subgroup(episodes[episodes.policy == "ppo"], pd.Series(groups.to_numpy(), patients.ids)),
+        "weeks": config.env.horizon,
+        "confidence": settings.confidence,
+        **scores(config, here, there),
+        **explanation(config, store, first, world["trial"], rows),
+        "subgroups": subgroups(here, store.cohort("source", "holdout_")),
     }
+
+
+def by_person(episodes: pd.DataFrame, person: pd.Series) -> pd.DataFrame:
+    """Episodes as the statistics take them: agents of every seed as one policy, and ``patient`` the person.
+
+    A patient is one week of a person, and a person may have several: as patients they would count as independent.
+    """
+    course = episodes.groupby(["policy", "patient", "seed"], sort=False).ngroup()
+    policy = episodes["policy"].str.replace(rf"^{PPO}_\d+$", PPO, regex=True)
+    return episodes.assign(policy=policy, patient=episodes["patient"].map(person), seed=course)
+
+
+def subgroups(episodes: pd.DataFrame, holdout: Cohort) -> dict[str, Any]:
+    """What PPO came to by gender, where the source tells it."""
+    if "gender" not in holdout.profiles:
+        return {}
+    groups = pd.Series(holdout.profiles["gender"].to_numpy(), holdout.person)
+    return by_subgroup(episodes[episodes.policy == PPO], groups[~groups.index.duplicated()])
 
 
 def simulations(world: World, rows: Tensor) -> Callable[[int], Simulation]:
@@ -171,10 +207,10 @@ def explanation(config: Config, store: RunStore, agent: Policy, world: World, ro
 
 
 def read_agents(store: RunStore) -> dict[str, Policy]:
-    """``ppo`` (the first policy seed), ``ppo_<seed>`` of the others, ``privileged`` where it was trained."""
+    """``ppo`` (``ppo_<seed>`` where there are several), and ``privileged`` where it was trained."""
     index = store.read_json("policy", "policy.json")
-    agents: dict[str, Policy] = {"ppo": Learned(load_agent(store), privileged=False)}
-    agents |= {f"ppo_{seed}": Learned(load_agent(store, seed), privileged=False) for seed in index["seeds"][1:]}
+    names = {seed: PPO if len(index["seeds"]) == 1 else f"{PPO}_{seed}" for seed in index["seeds"]}
+    agents: dict[str, Policy] = {n: Learned(load_agent(store, seed), privileged=False) for seed, n in names.items()}
     if index["privileged"]:
         reference = DualHeadAgent.from_artifact(store.artifact("policy", "privileged"))
         agents["privileged"] = Learned(reference, privileged=True)

@@ -61,7 +61,7 @@ def twin(context: Context) -> dict[str, Any]:
 
 
 STAGES = (
-    Stage("trials", ("source", "cohort", "risk"), ("trial", "env", "trials"), trials),
+    Stage("trials", ("cohort", "risk"), ("trial", "env", "trials"), trials),
     Stage(
         "twin",
         ("source", "cohort", "risk", "trials"),
