@@ -23,6 +23,7 @@ from torch import Tensor
 from core.artifact import Artifact
 from core.errors import ConfigError, NumericalError
 from core.protocols import State, Tracker
+from core.random import seeded_init
 from core.settings import Count, Fraction, NonNegative, Positive
 from core.treatments import TREATMENTS
 from envs.observation import BOUND as LATENT_BOUND
@@ -204,7 +205,7 @@ def isolated_random_state() -> Iterator[None]:
     """Whatever happens inside, Python's, numpy's and torch's global generators are afterwards as before."""
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - stable-baselines3 draws from it
     try:
-        with torch.random.fork_rng(devices=[]):
+        with seeded_init(0):  # any seed: stable-baselines3 sets its own
             yield
     finally:
         random.setstate(python)

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from core.cohort import Cohort
-from core.encoding import OTHER
 from core.protocols import risk_score
 from predictor.dual_lstm import BATCH, DualLSTMRisk
 
@@ -36,11 +35,9 @@ def top_drivers(model: DualLSTMRisk, features: Tensor, week: Tensor, n: int) -> 
     all its days, a category with all its levels. The largest change first, whichever its sign.
     """
     by_feature, by_day = integrated_gradients(model, features[None], week[None])
-    encoder = model.encoder
-    one_hot = [column for column, levels in encoder.levels.items() for _ in (*levels, OTHER)]
-    profile: dict[str, float] = {}
-    for column, value in zip((*encoder.numeric, *one_hot), by_feature[0].tolist(), strict=True):
-        profile[column] = profile.get(column, 0.0) + value
+    profile = dict.fromkeys(model.encoder.columns, 0.0)
+    for name, value in zip(model.encoder.feature_names, by_feature[0].tolist(), strict=True):
+        profile[next(column for column in profile if name == column or name.startswith(f"{column}="))] += value
     signals = {signal.name: float(by_day[0, :, k].sum()) for k, signal in enumerate(model.signals)}
     return sorted((*signals.items(), *profile.items()), key=lambda item: -abs(item[1]))[:n]
 

@@ -15,7 +15,7 @@ from core.cohort import RISK_CLASSES, Cohort
 from core.encoding import ProfileEncoder, WeekScaler
 from core.errors import DataError, NumericalError
 from core.protocols import Tracker
-from core.random import numpy_generator, torch_generator
+from core.random import numpy_generator, seeded_init, torch_generator
 from core.settings import Count, Fraction, NonNegative, Positive
 from predictor.calibration import fit_temperature
 from predictor.dual_lstm import DualLSTMRisk, build, week_patterns
@@ -126,8 +126,7 @@ def train_risk(
         held_data = tuple(tensor[torch.from_numpy(held)] for tensor in data)
         standardise_patterns(model, *fit_data[1:3])
         weights = class_weights(fit_data[3], settings.class_weight_power)
-        with torch.random.fork_rng(devices=[]):  # dropout draws from torch's global stream: leave it as it was
-            torch.manual_seed(seed)
+        with seeded_init(seed):  # dropout draws from torch's global stream: leave it as it was
             loss, step = descend(model, fit_data, held_data, weights, settings, rates, seed, tracker, step)
         tracker.note(f"risk: learning rates {rates[0]:g} and {rates[1]:g} reach validation loss {loss:.4f}")
         if loss < best_loss:
