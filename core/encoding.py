@@ -11,14 +11,25 @@ from torch import Tensor
 from core.cohort import Cohort, categorical_columns, numeric_columns
 from core.errors import DataError
 
-OTHER = "other"
+_FLAT = 1e-9
+
+
+def varies(sd: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Whether a standard deviation is more than what rounding leaves of a constant (0.1 repeated has 1.4e-17)."""
+    return np.greater(sd, _FLAT * np.maximum(1.0, np.abs(mean)))
+
+
+def divisor(sd: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """``sd``, or 1 where nothing varies: what to divide by when standardising."""
+    return np.where(varies(sd, mean), sd, 1.0)
 
 
 @dataclass(frozen=True)
 class ProfileEncoder:
-    """Numeric columns standardised, categorical ones one-hot with a level ``other`` for what was never seen.
+    """Numeric columns standardised, categorical ones one-hot over the levels seen in training.
 
-    ``numeric`` maps column -> (mean, sd); ``levels`` maps column -> known levels, in order.
+    ``numeric`` maps column -> (mean, sd); ``levels`` maps column -> known levels, in order. A category never seen
+    belongs to no level: its columns are all 0, so that no weight that training left untouched speaks for it.
     """
 
     numeric: dict[str, tuple[float, float]]
@@ -31,7 +42,8 @@ class ProfileEncoder:
         numeric = {}
         for column in numeric_columns(visible):
             values = visible[column].to_numpy(float)
-            numeric[column] = (float(values.mean()), float(values.std()) or 1.0)
+            mean = values.mean()
+            numeric[column] = (float(mean), float(divisor(values.std(), mean)))
         levels = {column: tuple(sorted(set(visible[column].astype(str)))) for column in categorical_columns(visible)}
         return cls(numeric, levels)
 
@@ -41,7 +53,7 @@ class ProfileEncoder:
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        one_hot = [f"{column}={level}" for column, levels in self.levels.items() for level in (*levels, OTHER)]
+        one_hot = [f"{column}={level}" for column, levels in self.levels.items() for level in levels]
         return (*self.numeric, *one_hot)
 
     @property
@@ -49,7 +61,7 @@ class ProfileEncoder:
         return len(self.feature_names)
 
     def encode(self, profiles: pd.DataFrame) -> np.ndarray:
-        """float32 ``[N, P]``; an unknown category counts as ``other`` (see :meth:`unseen`)."""
+        """float32 ``[N, P]``; an unknown category is all 0 (see :meth:`unseen`)."""
         missing = [column for column in self.columns if column not in profiles]
         if missing:
             raise DataError(
@@ -58,11 +70,11 @@ class ProfileEncoder:
         parts = [((profiles[c].to_numpy(float) - mean) / sd)[:, None] for c, (mean, sd) in self.numeric.items()]
         for column, levels in self.levels.items():
             code = pd.Categorical(profiles[column].astype(str), categories=list(levels)).codes.astype(int)
-            parts.append(np.eye(len(levels) + 1)[np.where(code < 0, len(levels), code)])
+            parts.append(code[:, None] == np.arange(len(levels)))  # -1, an unknown category, equals none
         return np.concatenate(parts, axis=1).astype(np.float32) if parts else np.zeros((len(profiles), 0), np.float32)
 
     def unseen(self, profiles: pd.DataFrame) -> dict[str, int]:
-        """How many rows hold a category the encoder maps to ``other``, by column (only columns with any)."""
+        """How many rows hold a category the encoder has no level for, by column (only columns with any)."""
         counts = {
             column: int((~profiles[column].astype(str).isin(levels)).sum()) for column, levels in self.levels.items()
         }
@@ -97,8 +109,8 @@ class WeekScaler:
         mean, sd, between = np.nanmean(days, axis=(0, 1)), np.nanstd(days, axis=(0, 1)), np.nanstd(means, axis=0)
         return cls(
             tuple(map(float, mean)),
-            tuple(map(float, np.where(sd > 0, sd, 1))),
-            tuple(map(float, np.where(between > 0, between, 1))),
+            tuple(map(float, divisor(sd, mean))),
+            tuple(map(float, divisor(between, mean))),
         )
 
     def scale(self, week: Tensor) -> Tensor:

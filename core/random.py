@@ -9,6 +9,8 @@ The stream is SplitMix64 (Steele, Lea & Flood 2014, doi 10.1145/2660193.2660195)
 
 import math
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -35,6 +37,21 @@ def torch_generator(seed: int, *names: str, device: str | torch.device = "cpu") 
     """As :func:`numpy_generator`, for torch."""
     state = np.random.SeedSequence([seed, *(zlib.crc32(name.encode()) for name in names)]).generate_state(1, np.uint64)
     return torch.Generator(device=device).manual_seed(int(state[0]) >> 1)
+
+
+@contextmanager
+def seeded_init(seed: int) -> Iterator[None]:
+    """Torch's global generators seeded within, as they were after: for libraries' and layers' own initial weights.
+
+    Build networks on the CPU and move them afterwards: CUDA's generators take part only where CUDA is already in use,
+    since seeding them before would stay queued until it is.
+    """
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed_all(seed)
+        yield
 
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:

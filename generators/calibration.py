@@ -206,10 +206,6 @@ def _tuple(values: list[Any] | None) -> tuple[Any, ...] | None:
     return None if values is None else tuple(values)
 
 
-def _cut(weights: np.ndarray, limit: float) -> np.ndarray:
-    return np.minimum(weights, limit * weights.mean())
-
-
 def _mapped(raw: pd.DataFrame, maps: dict[str, QuantileMap], rng: np.random.Generator) -> pd.DataFrame:
     return raw.assign(**{name: mapping(raw[name].to_numpy(), rng) for name, mapping in maps.items()})
 

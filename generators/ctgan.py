@@ -26,6 +26,7 @@ from torch import Tensor
 from core.artifact import Artifact
 from core.errors import DataError, NumericalError
 from core.protocols import Tracker
+from core.random import seeded_init
 from core.settings import Count, NonNegative, Positive
 from generators.quantiles import GaussianRanks
 
@@ -144,7 +145,7 @@ class CTGANProfiles:
         conditions = sum(column.width for column in columns if column.kind == "discrete" and column.trained)
         width = sum(column.width for column in columns if column.trained)
         embedding_dim, layers = artifact.meta["embedding_dim"], tuple(artifact.meta["layers"])
-        with torch.random.fork_rng():
+        with seeded_init(0):  # the weights are overwritten: building must not move the global generator
             network = Generator(embedding_dim + conditions, layers, width)
         network.load_state_dict(artifact.tensors)
         return cls(columns, network, embedding_dim, layers)

@@ -3,7 +3,7 @@
 Bands, rules and their sources live in ``conf/labels/``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,12 +79,10 @@ def label(
     cohort: Cohort,
     settings: LabelSettings,
     tracker: Tracker,
-    column_values: Sequence[object] | None = None,
     relative_to: Cohort | None = None,
 ) -> np.ndarray:
     """Risk of every row: int8 ``[N]``, 0/1/2.
 
-    ``column_values`` are the raw labels where they are not a column of the profiles (``labels=column``).
     ``relative_to`` is the cohort whose distribution sets the relative cut-offs of rules: the training persons, so that
     held-out and synthetic people are judged by the same cut-offs. Without it, ``cohort`` itself.
 
@@ -95,7 +93,7 @@ def label(
         return _questionnaire(cohort.profiles, settings)
     if isinstance(settings, RulesSettings):
         return _rules(cohort, settings, tracker, relative_to or cohort)
-    return _column(cohort.profiles, settings, column_values)
+    return _column(cohort.profiles, settings)
 
 
 def hidden_columns(settings: LabelSettings) -> tuple[str, ...]:
@@ -120,16 +118,14 @@ def _questionnaire(profiles: pd.DataFrame, settings: QuestionnaireSettings) -> n
     return risk
 
 
-def _column(profiles: pd.DataFrame, settings: ColumnSettings, given: Sequence[object] | None) -> np.ndarray:
-    if given is None and settings.column not in profiles:
+def _column(profiles: pd.DataFrame, settings: ColumnSettings) -> np.ndarray:
+    if settings.column not in profiles:
         raise DataError(
             f"labels: profile column '{settings.column}' is absent (found {', '.join(map(str, profiles))}); set labels.column"
         )
     codes = {name.lower(): code for code, name in enumerate(RISK_CLASSES)}
     codes |= {text: code for code in range(3) for text in (str(code), f"{code}.0")}
-    values = list(profiles[settings.column] if given is None else given)
-    if len(values) != len(profiles):
-        raise DataError(f"labels: {len(values)} labels for {len(profiles)} rows; give one label a row")
+    values = list(profiles[settings.column])
     risk = np.array([codes.get(str(value).strip().lower(), -1) for value in values], np.int8)
     if (risk < 0).any():
         row = int(np.argmax(risk < 0))

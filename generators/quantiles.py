@@ -21,14 +21,9 @@ def spread_ties(values: np.ndarray, decimals: int, rng: np.random.Generator) -> 
     return values.astype(float) + (rng.random(len(values)) - 0.5) * 10.0**-decimals
 
 
-def quantile_knots(values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Values at 1001 evenly spaced probabilities, optionally of a weighted sample; non-decreasing."""
-    probabilities = np.linspace(0, 1, _KNOTS)
-    if weights is None:
-        return np.quantile(values, probabilities)
-    order = np.argsort(values, kind="stable")
-    cumulative = np.cumsum(weights[order]) - 0.5 * weights[order]
-    return np.interp(probabilities, cumulative / weights.sum(), values[order])
+def quantile_knots(values: np.ndarray) -> np.ndarray:
+    """Values at 1001 evenly spaced probabilities; non-decreasing."""
+    return np.quantile(values, np.linspace(0, 1, _KNOTS))
 
 
 def uniform_of(values: np.ndarray, knots: np.ndarray) -> np.ndarray:

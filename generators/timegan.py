@@ -17,6 +17,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from core.artifact import Artifact
 from core.encoding import ProfileEncoder
 from core.errors import ArtifactError
+from core.random import seeded_init
 from core.settings import Count
 from core.signals import DAYS, Signal, Signals
 from generators.rank_gauss import RankGauss
@@ -144,7 +145,8 @@ class TimeGAN:
             )
         signals = tuple(Signal(**signal) for signal in artifact.meta["signals"])
         sizes, encoder = TimeGANNetworks(**artifact.meta["sizes"]), ProfileEncoder.from_meta(artifact.meta["encoder"])
-        sampler = Sampler(len(signals), encoder.size, sizes)
+        with seeded_init(0):  # the weights are overwritten: building must not move the global generator
+            sampler = Sampler(len(signals), encoder.size, sizes)
         prefix = "sampler."
         sampler.load_state_dict(
             {name[len(prefix) :]: value for name, value in artifact.tensors.items() if name.startswith(prefix)}

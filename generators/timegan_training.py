@@ -11,7 +11,7 @@ from core.cohort import Cohort
 from core.encoding import ProfileEncoder
 from core.errors import NumericalError
 from core.protocols import Tracker
-from core.random import numpy_generator, torch_generator
+from core.random import numpy_generator, seeded_init, torch_generator
 from core.settings import Count, Fraction, NonNegative, Positive
 from core.signals import DAYS
 from generators.moments import Moments, moment_gap, week_moments
@@ -86,8 +86,7 @@ class _Training:
         self.weeks, self.settings, self.tracker = weeks, settings, tracker
         self.random = torch_generator(seed, "timegan", "training")
         sizes = settings.networks
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with seeded_init(seed):
             self.sampler = Sampler(signals, profile, sizes)
             self.embedder = DayNetwork(signals, profile, sizes.hidden, sizes.latent)
             self.latent_critic = Discriminator(sizes.latent, profile, sizes.discriminator_hidden)

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.cohort import Cohort, require_classes, validate
-from core.encoding import OTHER, ProfileEncoder, WeekScaler
+from core.encoding import ProfileEncoder, WeekScaler, divisor
 from core.errors import DataError
 from core.patients import from_cohort
 from core.protocols import risk_score
-from core.random import numpy_generator, stream_keys, stream_normal, stream_uniform, torch_generator
+from core.random import numpy_generator, seeded_init, stream_keys, stream_normal, stream_uniform, torch_generator
 from core.signals import DEFAULT_SIGNALS
 
 
@@ -78,6 +78,21 @@ def test_global_random_state_is_untouched() -> None:
     assert torch.equal(torch.get_rng_state(), torch_before)
 
 
+def test_seeded_init_repeats_and_restores() -> None:
+    before = torch.get_rng_state()
+    with seeded_init(3):
+        first = torch.nn.Linear(3, 2).weight
+    with seeded_init(3):
+        again = torch.nn.Linear(3, 2).weight
+    with seeded_init(4):
+        other = torch.nn.Linear(3, 2).weight
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    with pytest.raises(RuntimeError, match="within"), seeded_init(3):
+        torch.rand(5)
+        raise RuntimeError("within")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @given(st.lists(st.floats(0, 1), min_size=3, max_size=3).filter(lambda x: sum(x) > 0))
 def test_risk_score_lies_between_its_classes(weights: list[float]) -> None:
     p = torch.tensor(weights, dtype=torch.float64)
@@ -90,16 +105,43 @@ def test_encoder_standardises_and_counts_what_it_has_not_seen() -> None:
     cohort = people()
     encoder = ProfileEncoder.fit(cohort.profiles)
     encoded = encoder.encode(cohort.profiles)
-    assert encoded.shape == (30, encoder.size) == (30, 1 + 3)
+    assert encoded.shape == (30, encoder.size) == (30, 1 + 2)
     assert encoded[:, 0].mean() == pytest.approx(0, abs=1e-6)
     assert (encoded[:, 1:].sum(1) == 1).all()
     strange = cohort.profiles.assign(gender="Unheard")
-    assert encoder.encode(strange)[:, encoder.feature_names.index(f"gender={OTHER}")].all()
+    assert encoder.feature_names == ("age", "gender=Female", "gender=Male")
+    assert not encoder.encode(strange)[:, 1:].any()
+    assert np.array_equal(encoder.encode(strange)[:, 0], encoded[:, 0])
     assert encoder.unseen(strange) == {"gender": 30}
     assert ProfileEncoder.from_meta(encoder.to_meta()) == encoder
     with pytest.raises(DataError, match="lack column 'gender'"):
         encoder.encode(cohort.profiles.drop(columns="gender"))
     assert "age" not in ProfileEncoder.fit(cohort.profiles, hidden=("age",)).columns
+
+
+def test_every_feature_was_seen_in_training() -> None:
+    """A column that is constant in training leaves weights on it as they were drawn."""
+    cohort = people()
+    assert (ProfileEncoder.fit(cohort.profiles).encode(cohort.profiles).std(axis=0) > 0).all()
+
+
+@pytest.mark.parametrize("value", [0.1, 0.7, 1e6 + 0.1, -37.3, 0.0])
+def test_a_constant_column_or_signal_is_centred_not_blown_up(value: float) -> None:
+    cohort = people()
+    encoder = ProfileEncoder.fit(cohort.profiles.assign(flat=value))
+    assert encoder.numeric["flat"][1] == 1
+    moved = encoder.encode(cohort.profiles.assign(flat=value + 0.5))[:, encoder.feature_names.index("flat")]
+    assert moved == pytest.approx(0.5, abs=1e-6)
+    rhythms = cohort.rhythms.copy()
+    rhythms[:, :, 1] = value
+    scaler = WeekScaler.fit(Cohort(cohort.profiles, rhythms, cohort.mask, cohort.person, cohort.signals))
+    assert scaler.sd[1] == scaler.between[1] == 1
+    assert scaler.sd[0] == pytest.approx(cohort.rhythms[:, :, 0].std(), rel=1e-5)
+
+
+def test_a_small_but_real_spread_is_kept() -> None:
+    assert np.std([0.1] * 30) > 0  # what the tolerance is for
+    assert divisor(np.array([1e-17, 1e-6, 1e-4]), np.array([0.1, 0.0, 1e6])).tolist() == [1, 1e-6, 1]
 
 
 def test_scaler_inverts_and_ignores_what_was_not_observed() -> None:

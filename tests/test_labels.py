@@ -191,11 +191,9 @@ def test_a_column_may_hold_codes_or_names() -> None:
     assert column([0, 1, 2]).tolist() == [0, 1, 2]
     assert column(["low", " High", "MEDIUM"]).tolist() == [0, 2, 1]
     assert column([2.0, 1.0, 0.0]).tolist() == [2, 1, 0]
-    given = label(
-        cohort_of(pd.DataFrame({"age": [1, 2]})), ColumnSettings("column", "risk"), NullTracker(), ["High", "0"]
-    )
-    assert given.tolist() == [2, 0]
-    assert given.dtype == np.int8
+    mixed = column(["High", "0"])
+    assert mixed.tolist() == [2, 0]
+    assert mixed.dtype == np.int8
 
 
 def test_a_wrong_column_is_refused() -> None:
@@ -205,7 +203,3 @@ def test_a_wrong_column_is_refused() -> None:
         column([3])
     with pytest.raises(DataError, match="'risk' is absent"):
         label(cohort_of(pd.DataFrame({"age": [1]})), ColumnSettings("column", "risk"), NullTracker())
-    with pytest.raises(DataError, match="1 labels for 2 rows"):
-        label(
-            cohort_of(pd.DataFrame({"age": [1, 2]})), ColumnSettings("column", "risk"), NullTracker(), column_values=[0]
-        )

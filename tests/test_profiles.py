@@ -116,7 +116,9 @@ def test_training_is_repeatable_silent_and_leaves_global_state_alone(fitted, cap
 
 def test_ctgan_survives_its_artifact_exactly(fitted):
     _, generator, _ = fitted
+    before = torch.get_rng_state()
     loaded = CTGANProfiles.from_artifact(through_json(generator.to_artifact()))
+    assert torch.equal(torch.get_rng_state(), before)
     pd.testing.assert_frame_equal(*[g.sample(300, np.random.default_rng(2)) for g in (generator, loaded)])
 
 

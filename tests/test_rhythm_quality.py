@@ -1,12 +1,14 @@
 """The rhythm metrics: equal to closed forms, silent on real against real, loud on planted faults."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers_rhythms import made_cohort
 
 from core.encoding import ProfileEncoder
 from core.errors import DataError
-from generators.quality.dependence import profile_rhythm_correlation_error, profile_rhythm_correlations
+from generators.quality.cohort import correlation_error, profile_rhythm_correlations
 from generators.quality.rhythms import (
     cross_correlations,
     gru_discriminative,
@@ -49,22 +51,23 @@ def test_days_without_rhythm_are_caught_where_margins_are_right():
 
 
 def test_a_generator_that_ignores_the_profile_is_caught_by_dependence_alone():
-    shuffled = TRAIN.rhythms[rng(4).permutation(N)]
-    honest = profile_rhythm_correlation_error(TRAIN.profiles, TRAIN.rhythms, HOLDOUT.profiles, HOLDOUT.rhythms)
-    planted = profile_rhythm_correlation_error(TRAIN.profiles, shuffled, HOLDOUT.profiles, HOLDOUT.rhythms)
-    assert honest < 0.06 < 0.1 < planted
-    assert gru_discriminative(shuffled, HOLDOUT.rhythms, rng()) < 0.08  # its weeks are real weeks
+    shuffled = replace(TRAIN, rhythms=TRAIN.rhythms[rng(4).permutation(N)])
+    assert correlation_error(TRAIN, HOLDOUT) < 0.06 < 0.1 < correlation_error(shuffled, HOLDOUT)
+    assert gru_discriminative(shuffled.rhythms, HOLDOUT.rhythms, rng()) < 0.08  # its weeks are real weeks
 
 
 def test_profile_correlations_are_pearsons_and_zero_where_nothing_varies():
-    profiles = TRAIN.profiles.assign(constant=1.0)
-    encoder = ProfileEncoder.fit(profiles)
-    found = profile_rhythm_correlations(profiles, TRAIN.rhythms, encoder)
+    constant = replace(TRAIN, profiles=TRAIN.profiles.assign(constant=0.1))
+    encoder = ProfileEncoder.fit(constant.profiles)
+    found = profile_rhythm_correlations(constant, encoder)
     row = encoder.feature_names.index("dass_stress")
-    wanted = np.corrcoef(profiles["dass_stress"], TRAIN.rhythms[:, :, 3].mean(1))[0, 1]
+    wanted = np.corrcoef(constant.profiles["dass_stress"], constant.rhythms[:, :, 3].mean(1))[0, 1]
     assert found[row, 3] == pytest.approx(wanted, abs=1e-6)
-    assert (found[encoder.feature_names.index("constant")] == 0).all()
-    assert profile_rhythm_correlation_error(profiles, TRAIN.rhythms, profiles, TRAIN.rhythms) == 0
+    assert found[encoder.feature_names.index("constant")] == pytest.approx(0, abs=1e-6)
+    assert correlation_error(constant, constant) == 0
+    assert correlation_error(constant, replace(HOLDOUT, profiles=HOLDOUT.profiles.assign(constant=0.1))) == (
+        pytest.approx(correlation_error(TRAIN, HOLDOUT))  # a column that says nothing does not dilute the error
+    )
 
 
 def test_rhythm_statistics_have_their_closed_forms():

@@ -235,6 +235,25 @@ def test_posterior_ignores_the_batch_and_the_answers(
     np.testing.assert_allclose(again, posterior[:200], atol=0.03)
 
 
+@pytest.mark.parametrize("missing", DASS_COLUMNS)
+def test_posterior_of_labels_that_lack_a_subscale(
+    parameters: ReferenceParameters, questionnaire: QuestionnaireSettings, missing: str
+) -> None:
+    """A subscale without a band counts for nobody: the posterior follows the labels that the other two give."""
+    bands = [
+        {c: v for c, v in cut.items() if c != missing}
+        for cut in (questionnaire.moderate_from, questionnaire.severe_from)
+    ]
+    fewer = dataclasses.replace(questionnaire, moderate_from=bands[0], severe_from=bands[1])
+    people = sample_reference(parameters, 3000, np.random.default_rng(4))
+    risk = label(people, fewer, NullTracker())
+    posterior = bayes_posterior(parameters, fewer, people.profiles, people.rhythms, np.random.default_rng(0))
+    for k in range(3):
+        assert abs(posterior[:, k].mean() - (risk == k).mean()) < 0.03
+    all_three = bayes_posterior(parameters, questionnaire, people.profiles, people.rhythms, np.random.default_rng(0))
+    assert (posterior[:, 0] >= all_three[:, 0] - 1e-9).all() and posterior[:, 0].mean() > all_three[:, 0].mean()
+
+
 # Weeks.
 
 
@@ -373,7 +392,7 @@ def test_missing_profile_values_are_filled_and_told(tmp_path: Path) -> None:
     people = read_tables(write_tables(tmp_path, daily, profiles), notes)
     assert people.profiles["job"].iloc[0] == "unknown"
     assert people.profiles["age"].iloc[0] == profiles["age"].iloc[1:].median()
-    assert any("'age' lacks 1 of 24" in line for line in notes.lines)
+    assert any("'age' lacks 1 of 24" in line and "held-out ones included" in line for line in notes.lines)
 
 
 def _set(table: str, row: int, column: str, value: str | float | None) -> Callable[[dict[str, pd.DataFrame]], None]:

@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from core.cohort import RISK_CLASSES, Cohort, numeric_columns
-from core.encoding import ProfileEncoder
+from core.encoding import ProfileEncoder, divisor, varies
 from core.errors import DataError
 from generators.quality.persons import one_week_each
 
@@ -101,20 +101,28 @@ def _mean_observed(values: np.ndarray) -> np.ndarray:
 
 
 def correlation_error(a: Cohort, b: Cohort) -> float:
-    """Mean absolute difference of the correlations between encoded profile columns and week means."""
+    """Mean absolute difference of the correlations of who people are with how their weeks run, ``a`` against ``b``.
+
+    Over the profile features that vary in ``b``, the reference. A generator that draws weeks without looking at the
+    profile is caught here and nowhere else.
+    """
     encoder = ProfileEncoder.fit(b.profiles)
-    tables = []
-    for cohort in (a, b):
-        features, means = encoder.encode(cohort.profiles).astype(float), week_summary(cohort)[:, : len(cohort.signals)]
-        x, y = (_standardised(table) for table in (features, means))
-        tables.append(x.T @ y / len(x))
-    varied = encoder.encode(b.profiles).std(axis=0) > 0
-    return float(np.abs(tables[0] - tables[1])[varied].mean())
+    gap = np.abs(profile_rhythm_correlations(a, encoder) - profile_rhythm_correlations(b, encoder))
+    features = encoder.encode(b.profiles).astype(float)
+    varied = varies(features.std(axis=0), features.mean(axis=0))
+    return float(gap[varied].mean()) if varied.any() else 0.0
+
+
+def profile_rhythm_correlations(cohort: Cohort, encoder: ProfileEncoder) -> np.ndarray:
+    """Pearson correlations ``[P, C]`` of encoded profile features with week means; 0 where either does not vary."""
+    features, means = encoder.encode(cohort.profiles).astype(float), week_summary(cohort)[:, : len(cohort.signals)]
+    x, y = (_standardised(table) for table in (features, means))
+    return x.T @ y / len(x)
 
 
 def _standardised(table: np.ndarray) -> np.ndarray:
-    sd = table.std(axis=0)
-    return (table - table.mean(axis=0)) / np.where(sd > 0, sd, 1.0)
+    mean = table.mean(axis=0)
+    return (table - mean) / divisor(table.std(axis=0), mean)
 
 
 def transfer_auc(fit: Cohort, test: Cohort, hidden: tuple[str, ...]) -> float | None:
@@ -191,8 +199,8 @@ def attribute_gain(
 
 def copy_rate(synthetic: Cohort, train: Cohort) -> float:
     """Share of synthetic rows that repeat a training row: the whole profile and the week to 1 % of a signal's sd."""
-    step = 0.01 * train.rhythms.std(axis=(0, 1))
-    step = np.where(step > 0, step, 1.0)
+    days = train.rhythms.astype(float)
+    step = 0.01 * divisor(days.std(axis=(0, 1)), days.mean(axis=(0, 1)))
     seen = set(_keys(train, step))
     return float(np.mean([key in seen for key in _keys(synthetic, step)]))
 

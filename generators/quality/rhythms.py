@@ -10,6 +10,7 @@ import torch
 from scipy.stats import ks_2samp
 from torch import Tensor, nn
 
+from core.random import seeded_init
 from core.signals import DAYS
 from generators.quality.c2st import c2st_auc
 
@@ -100,8 +101,7 @@ class _WeekClassifier(nn.Module):
 
 
 def _train_gru(weeks: Tensor, label: Tensor, random: torch.Generator) -> _WeekClassifier:
-    with torch.random.fork_rng():
-        torch.manual_seed(int(torch.randint(2**31, (1,), generator=random)))
+    with seeded_init(int(torch.randint(2**31, (1,), generator=random))):
         network = _WeekClassifier(weeks.shape[2])
     optimizer = torch.optim.Adam(network.parameters(), lr=GRU_RATE)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, GRU_STEPS)

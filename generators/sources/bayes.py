@@ -61,7 +61,9 @@ def bayes_posterior(
     total_sd = np.sqrt(z_mean.var() + z_var)
     grid = z_mean.mean() + total_sd * np.linspace(-GRID_WIDTH, GRID_WIDTH, GRID_POINTS)
     points = norm.ppf(qmc.Sobol(3, rng=rng).random(ORTHANT_POINTS))  # (S, 3)
-    bounds = [class_bounds(p, [cut[c] for c in DASS_COLUMNS]) for cut in (labels.moderate_from, labels.severe_from)]
+    bands = labels.moderate_from, labels.severe_from
+    moderate, severe = (class_bounds(p, [cut.get(c, np.inf) for c in DASS_COLUMNS]) for cut in bands)
+    bounds = [np.minimum(moderate, severe), severe]  # a subscale without a band rules nobody out
 
     log_weight, below = [], []
     for z in grid:

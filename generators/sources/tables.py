@@ -152,7 +152,11 @@ def typed(table: pd.DataFrame, path: str, text: tuple[str, ...] = ()) -> pd.Data
 
 
 def complete(table: pd.DataFrame, path: str, tracker: Tracker) -> pd.DataFrame:
-    """Fill what is missing, and say so: numbers by the median of the present, text by ``unknown``."""
+    """Fill what is missing, and say so: numbers by the median of the present, text by ``unknown``.
+
+    The median is over all persons read, before they are split: held-out persons have a (small) part in what missing
+    numbers of training persons become. It carries no label and no week, and the note says so.
+    """
     result = table.copy()
     for column in table:
         missing = int(table[column].isna().sum())
@@ -162,9 +166,11 @@ def complete(table: pd.DataFrame, path: str, tracker: Tracker) -> pd.DataFrame:
             raise DataError(
                 f"{path}: column '{column}' is empty for everybody used; leave it out of the profile columns"
             )
-        fill = table[column].median() if pd.api.types.is_numeric_dtype(table[column]) else UNKNOWN
+        numeric = pd.api.types.is_numeric_dtype(table[column])
+        fill = table[column].median() if numeric else UNKNOWN
+        whence = " (the median of all persons read, held-out ones included)" if numeric else ""
         result[column] = table[column].fillna(fill)
-        tracker.note(f"{path}: column '{column}' lacks {missing} of {len(table)} persons, filled with {fill}")
+        tracker.note(f"{path}: column '{column}' lacks {missing} of {len(table)} persons, filled with {fill}{whence}")
     return result
 
 
