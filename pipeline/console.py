@@ -96,13 +96,8 @@ def policy_table(evaluate: dict[str, Any]) -> Table:
     title = f"Policies in Trial, the ground truth, on held-out persons ({evaluate['weeks']} weeks)"
     table = Table(title=title, title_justify="left")
     table.add_column("policy", no_wrap=True)
-    for column in (
-        f"return ({evaluate['confidence']:.0%} CI)",
-        "remission",
-        "weeks to it",
-        "dose-weeks",
-        "adverse events",
-    ):
+    interval = f"return\n({evaluate['confidence']:.0%} CI)"
+    for column in (interval, "remission", "weeks\nto it", "dose-\nweeks", "adverse\nevents", "level\ngain"):
         table.add_column(column, justify="right", no_wrap=True)
     rows = sorted(evaluate["policies"].items(), key=lambda item: -item[1]["return"])
     for name, row in rows:
@@ -115,6 +110,7 @@ def policy_table(evaluate: dict[str, Any]) -> Table:
             "n/a" if row["weeks_to_remission"] is None else f"{row['weeks_to_remission']:.1f}",
             f"{row['dose_weeks']:.2f}",
             f"{row['adverse_events']:.2f}",
+            f"{row['level_gain']:+.2f}",
             style=style,
         )
     return table

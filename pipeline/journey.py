@@ -19,6 +19,9 @@ from pipeline.config import Config
 from pipeline.console import policy_table, sparkline
 from pipeline.parts import load_agent, load_risk, load_twin, section, synthetic_patients, twin_world
 from pipeline.store import RunStore
+from predictor.explain import top_drivers
+
+DRIVERS = 4  # of the risk score, named in the journey
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ def show_journey(config: Config, store: RunStore, console: Console) -> None:
     console.print(f"\n[bold]Patient {patients.ids[row]}[/] of the synthetic cohort")
     console.print("  " + escape(profile_line(patients, row)))
     console.print(f"  risk before  {risk_line(before)}")
+    drivers = top_drivers(load_risk(store), patients.features[row], patients.week[row], DRIVERS)
+    console.print(f"  driven by    {escape(', '.join(f'{readable(name)} {change:+.2f}' for name, change in drivers))}")
     console.print(f"  prescription [bold]{prescription(first)}[/] for week 1")
     console.print(days_table(patients, before, first))
     console.print(f"  risk after   {risk_line(first)}")
@@ -111,9 +116,13 @@ def show_journey(config: Config, store: RunStore, console: Console) -> None:
         console.print(policy_table(store.metrics("evaluate")))
 
 
+def readable(name: str) -> str:
+    return name.replace("_", " ")
+
+
 def profile_line(patients: Patients, row: int) -> str:
     record = patients.profiles.iloc[row]
-    values = {str(name).replace("_", " "): value for name, value in record.items()}
+    values = {readable(str(name)): value for name, value in record.items()}
     return ", ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
     )
@@ -139,7 +148,7 @@ def days_table(patients: Patients, before: Week, after: Week) -> Table:
         both = np.concatenate([before.days[:, k], after.days[:, k]])
         low, high = both.min(), both.max()
         table.add_row(
-            escape(f"  {signal.name.replace('_', ' ')} ({signal.unit})"),
+            escape(f"  {readable(signal.name)} ({signal.unit})"),
             sparkline(before.days[:, k], low, high),
             sparkline(after.days[:, k], low, high),
             f"{before.days[:, k].mean():.1f} -> {after.days[:, k].mean():.1f}",

@@ -8,12 +8,14 @@ import numpy as np
 
 from core.cohort import Cohort, require_classes
 from core.random import numpy_generator
+from envs.trial import check_signals
 from generators.calibration import CalibratedProfiles, calibrate
 from generators.ctgan import fit_ctgan
 from generators.fusion import fuse
 from generators.hierarchical import fit_hierarchical
 from generators.labels import hidden_columns, label
 from generators.quality.cohort import cohort_quality
+from generators.quality.persons import one_week_each
 from generators.quality.profiles import profile_quality
 from generators.quality.rhythms import rhythm_quality
 from generators.sources import LifeSnapsSettings, TableSettings, read_source
@@ -33,6 +35,7 @@ def source(context: Context) -> dict[str, Any]:
     rng = numpy_generator(config.seed, "source")
     drawn = isinstance(config.data, ReferenceParameters)
     everyone = read_source(config.data, sizes.persons + sizes.holdout_persons, rng, tracker)
+    check_signals(config.trial, everyone.signals)  # now, not after the generators have trained
     fraction = sizes.holdout_persons / len(everyone) if drawn else sizes.holdout_fraction
     train, holdout = split_persons(everyone, fraction, rng)
     train_risk = label(train, config.labels, tracker)
@@ -69,10 +72,9 @@ def profiles(context: Context) -> dict[str, Any]:
     generator = calibrate(plain, train.profiles, config.profiles.calibration, rng, context.tracker)
     seconds = time.perf_counter() - started
     save_artifact(context.out, "profiles", generator.to_artifact())
-    synthetic = generator.sample(len(train), numpy_generator(config.seed, "profiles", "quality"))
-    quality = profile_quality(
-        synthetic, train.profiles, holdout.profiles, numpy_generator(config.seed, "profiles", "metrics")
-    )
+    rng = numpy_generator(config.seed, "profiles", "metrics")
+    train, holdout = one_week_each(train, rng), one_week_each(holdout, rng)
+    quality = profile_quality(generator.sample(len(train), rng), train.profiles, holdout.profiles, rng)
     return {**quality, "effective_share": generator.effective_share, "seconds": round(seconds, 2)}
 
 
@@ -85,6 +87,8 @@ def rhythms(context: Context) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     save_artifact(context.out, "rhythms", gan.to_artifact())
     baseline = fit_hierarchical(train)
+    rng = numpy_generator(config.seed, "rhythms", "persons")
+    train, holdout = one_week_each(train, rng), one_week_each(holdout, rng)
 
     def quality(weeks: np.ndarray) -> dict[str, float]:
         return rhythm_quality(weeks, holdout.rhythms, numpy_generator(config.seed, "rhythms", "metrics"))
@@ -128,7 +132,7 @@ def data_files(config: Config) -> list[Path]:
 
 
 STAGES = (
-    Stage("source", (), ("source", "data", "labels"), source, data_files),
+    Stage("source", (), ("source", "data", "labels", "trial"), source, data_files),
     Stage("profiles", ("source",), ("profiles",), profiles),
     Stage("rhythms", ("source",), ("rhythms",), rhythms),
     Stage("cohort", ("source", "profiles", "rhythms"), ("cohort", "labels"), cohort),
