@@ -29,7 +29,7 @@ def plain_axes(axes: Axes, title: str, xlabel: str = "", ylabel: str = "") -> No
 
 
 def weeks_figure(holdout: Cohort, synthetic: Cohort) -> Figure:
-    """Median and middle 80 % of every weekday, real held-out persons beside synthetic ones."""
+    """Median and middle 80 % of every weekday, held-out persons of the source beside synthetic ones."""
     figure = new_figure(10, 2.7)
     draw_weeks(figure.subplots(1, len(holdout.signals), squeeze=False)[0], holdout, synthetic)
     return figure
@@ -37,7 +37,7 @@ def weeks_figure(holdout: Cohort, synthetic: Cohort) -> Figure:
 
 def draw_weeks(axes: np.ndarray, holdout: Cohort, synthetic: Cohort) -> None:
     for k, (signal, ax) in enumerate(zip(holdout.signals, axes, strict=True)):
-        for cohort, colour, label in ((holdout, REAL, "real, held out"), (synthetic, SYNTHETIC, "synthetic")):
+        for cohort, colour, label in ((holdout, REAL, "held-out persons"), (synthetic, SYNTHETIC, "synthetic")):
             low, middle, high = np.quantile(cohort.rhythms[:, :, k], [0.1, 0.5, 0.9], axis=0)
             ax.fill_between(range(7), low, high, color=colour, alpha=0.18, linewidth=0)
             ax.plot(range(7), middle, color=colour, label=label, linewidth=1.8)
@@ -99,7 +99,7 @@ def reliability_figure(risk: dict[str, Any]) -> Figure:
 
 
 def overview_figure(holdout: Cohort, synthetic: Cohort, evaluate: dict[str, Any]) -> Figure:
-    """Real and synthetic weeks above, policies below: the run in one picture."""
+    """Held-out and synthetic weeks above, policies below: the run in one picture."""
     figure = new_figure(10, 6.2)
     top, bottom = figure.subfigures(2, 1, height_ratios=[2.4, 3.4], squeeze=False)[:, 0]
     draw_weeks(top.subplots(1, len(holdout.signals), squeeze=False)[0], holdout, synthetic)
