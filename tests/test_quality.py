@@ -52,9 +52,8 @@ def test_c2st_is_a_half_for_equals_and_one_for_strangers():
     assert c2st_auc(a, b[:100], rng(1)) == c2st_auc(a, b[:100], rng(1))
 
 
-def test_c2st_refuses_too_few_rows():
-    with pytest.raises(DataError, match="5 rows on the smaller side, expected at least 8"):
-        c2st_auc(np.zeros((5, 2)), np.zeros((50, 2)), rng())
+def test_c2st_says_nothing_of_too_few_rows():
+    assert c2st_auc(np.zeros((5, 2)), np.zeros((50, 2)), rng()) is None  # too few to tell
 
 
 # Profiles

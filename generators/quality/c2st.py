@@ -8,24 +8,18 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
-from core.errors import DataError
-
 _TREES, _FOLDS, _MIN_ROWS = 100, 4, 8
 
 
-def c2st_auc(real: np.ndarray, synthetic: np.ndarray, rng: np.random.Generator) -> float:
+def c2st_auc(real: np.ndarray, synthetic: np.ndarray, rng: np.random.Generator) -> float | None:
     """Out-of-fold AUC of a random forest for "this row is synthetic": 0.5 is indistinguishable, 1 a giveaway.
 
     ``real`` and ``synthetic`` are ``[N, F]`` and ``[M, F]``, finite; the larger is subsampled to the smaller.
-
-    Raises:
-        DataError: fewer than 8 rows on a side.
+    None where a side has fewer than 8 rows: too few to learn from and to test on.
     """
     n = min(len(real), len(synthetic))
     if n < _MIN_ROWS:
-        raise DataError(
-            f"two-sample test: {n} rows on the smaller side, expected at least {_MIN_ROWS}; bring more persons"
-        )
+        return None
     rows = [table[rng.permutation(len(table))[:n]] for table in (real, synthetic)]
     x = np.concatenate(rows).astype(np.float32)  # (2n, F)
     y = np.repeat([0, 1], n)

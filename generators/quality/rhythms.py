@@ -17,7 +17,7 @@ from generators.quality.c2st import c2st_auc
 GRU_HIDDEN, GRU_STEPS, GRU_BATCH, GRU_RATE = 24, 400, 256, 1e-2
 
 
-def rhythm_quality(synthetic: np.ndarray, holdout: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
+def rhythm_quality(synthetic: np.ndarray, holdout: np.ndarray, rng: np.random.Generator) -> dict[str, float | None]:
     """Scores of ``synthetic [N, 7, C]`` against ``holdout [M, 7, C]``, physical units; the larger is subsampled.
 
     Scores (1 is best): ``distribution_score`` (1 - KS distance of week means, mean over signals), ``day_signal_mean``

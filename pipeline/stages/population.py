@@ -90,7 +90,7 @@ def rhythms(context: Context) -> dict[str, Any]:
     rng = numpy_generator(config.seed, "rhythms", "persons")
     train, holdout = one_week_each(train, rng), one_week_each(holdout, rng)
 
-    def quality(weeks: np.ndarray) -> dict[str, float]:
+    def quality(weeks: np.ndarray) -> dict[str, float | None]:
         return rhythm_quality(weeks, holdout.rhythms, numpy_generator(config.seed, "rhythms", "metrics"))
 
     def drawn(generator: Any) -> np.ndarray:
