@@ -241,7 +241,7 @@ def calibrate(
     if share < settings.min_effective_share:
         raise DataError(
             f"profiles: calibration keeps an effective share of {share:.3f} of the generated rows, expected at least "
-            f"{settings.min_effective_share:g}; raise profiles.ctgan.steps or lower profiles.calibration.pairs"
+            f"{settings.min_effective_share:g}; raise profiles.ctgan.steps, or lower profiles.calibration.pairs or bins"
         )
     return CalibratedProfiles(generator, maps, classes, margins, settings, share)
 

@@ -272,3 +272,17 @@ def test_a_table_of_ones_own_goes_all_the_way(tmp_path: Path) -> None:
     summary = json.loads((store.root / "summary.json").read_text())
     assert "bayes_ceiling" not in summary["risk"] and summary["cohort"]["attribute_gain"] is None
     assert "n/a" in (store.folder("report") / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_real_persons_go_all_the_way(tmp_path: Path, lifesnaps_folder: Path) -> None:
+    """LifeSnaps: few persons with several weeks each, and rules for labels."""
+    printed = run_here("preset=smoke", "data=lifesnaps", f"data.path={lifesnaps_folder}", f"runs_dir={tmp_path}")
+    assert "persons" in printed and "Traceback" not in printed
+    store = RunStore(tmp_path / "smoke")
+    train, holdout = store.cohort("source", "train_"), store.cohort("source", "holdout_")
+    assert not set(train.person) & set(holdout.person) and train.persons + holdout.persons >= 20
+    assert (~train.mask).sum(axis=1).max() <= 2  # days filled, per signal and week
+    summary = json.loads((store.root / "summary.json").read_text())
+    assert summary["run"]["labels"] == "rules"
+    assert summary["evaluate"]["policies"]["ppo"]["patients"] <= holdout.persons  # a person counts once
