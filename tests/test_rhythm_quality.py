@@ -7,7 +7,6 @@ import pytest
 from helpers_rhythms import made_cohort
 
 from core.encoding import ProfileEncoder
-from core.errors import DataError
 from generators.quality.cohort import correlation_error, profile_rhythm_correlations
 from generators.quality.rhythms import (
     cross_correlations,
@@ -97,5 +96,4 @@ def test_the_gru_tells_a_reversed_week():
 def test_the_same_seed_gives_the_same_scores_whatever_the_sizes():
     a, b = (rhythm_quality(TRAIN.rhythms[:80], HOLDOUT.rhythms[:60], rng(6)) for _ in range(2))
     assert a == b
-    with pytest.raises(DataError, match="at least 8"):
-        rhythm_quality(TRAIN.rhythms[:6], HOLDOUT.rhythms[:6], rng())
+    assert rhythm_quality(TRAIN.rhythms[:6], HOLDOUT.rhythms[:6], rng())["c2st_auc"] is None  # too few weeks to tell
