@@ -24,6 +24,10 @@ def risk(context: Context) -> dict[str, Any]:
     model = train_risk(synthetic, config.risk, hidden_columns(config.labels), config.seed, context.tracker)
     seconds = time.perf_counter() - started
     save_artifact(context.out, "risk", model.to_artifact())
+    for column, count in model.encoder.unseen(holdout.profiles).items():
+        context.tracker.note(
+            f"risk: '{column}' of {count} held-out rows was never seen in training, and counts as no level"
+        )
     metrics = evaluate_risk(model, synthetic, holdout, config.risk, knowable(config, holdout), config.seed)
     return {**metrics, "seconds": round(seconds, 2)}
 
