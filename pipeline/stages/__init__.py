@@ -1,5 +1,14 @@
 """The stages of a run, in order."""
 
-from pipeline.stages import population, report, risk, treatment, world
+from pipeline.stages import cohort, profiles, report, rhythms, risk, source, treatment, world
 
-STAGES = (*population.STAGES, *risk.STAGES, *world.STAGES, *treatment.STAGES, *report.STAGES)
+STAGES = (
+    source.STAGE,
+    profiles.STAGE,
+    rhythms.STAGE,
+    cohort.STAGE,
+    *risk.STAGES,
+    *world.STAGES,
+    *treatment.STAGES,
+    *report.STAGES,
+)
