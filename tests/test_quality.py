@@ -8,11 +8,19 @@ from core.cohort import Cohort
 from core.errors import DataError
 from core.signals import DEFAULT_SIGNALS
 from generators.quality.c2st import c2st_auc
-from generators.quality.cohort import attribute_gain, cohort_quality, copy_rate, correlation_error, membership_auc
-from generators.quality.persons import one_week_each
+from generators.quality.cohort import cohort_quality
+from generators.quality.dependence import correlation_error, dependence
+from generators.quality.persons import one_week_each, split_persons
 from generators.quality.profiles import profile_quality
 
 N = 300
+
+
+def quality(
+    synthetic: Cohort, train: Cohort, holdout: Cohort, hidden: tuple[str, ...] = (), sensitive: str | None = None
+) -> dict:
+    """The whole report without shadows (they have a test file of their own)."""
+    return cohort_quality(synthetic, train, holdout, hidden, sensitive, None, rng())
 
 
 def cohort(seed: int, n: int = N, weeks: int = 1) -> Cohort:
@@ -89,47 +97,61 @@ def test_missing_values_are_refused_not_scored():
 
 @pytest.fixture(scope="module")
 def fresh() -> dict:
-    return cohort_quality(cohort(0), cohort(1), cohort(2), ("dass",), "secret", rng())
+    return quality(cohort(0), cohort(1), cohort(2), ("dass",), "secret")
 
 
 def test_a_fresh_cohort_is_useful_and_leaks_nothing(fresh: dict):
+    ceiling, baseline, ci = fresh["ceiling"], fresh["baseline"], fresh["ci"]
     assert fresh["persons"] == N and sum(fresh["risk_counts"].values()) == N
-    assert fresh["profile_rhythm_correlation_error"] < 2 * fresh["profile_rhythm_correlation_error_ceiling"]
+    assert abs(fresh["column_shapes"] - ceiling["column_shapes"]) < 0.05
+    for key in ("profile_rhythm_correlation_error", "profile_variability_correlation_error"):
+        assert fresh[key] < 2 * ceiling[key]
     assert fresh["tstr_auc"] > 0.8 and abs(fresh["tstr_auc"] - fresh["trtr_auc"]) < 0.06 and fresh["trts_auc"] > 0.8
-    assert abs(fresh["membership_auc"] - 0.5) < 0.08
+    assert ceiling["tstr_auc"] == fresh["trtr_auc"] and ci["tstr_auc"][0] < fresh["tstr_auc"] < ci["tstr_auc"][1]
+    assert ci["tstr_ratio"][0] < fresh["tstr_ratio"] < ci["tstr_ratio"][1]
+    assert baseline["tstr_auc"] < 0.7 and baseline["tstr_f1"] < fresh["tstr_f1"] - 0.1
+    for attack in ("membership", "density"):
+        low, high = ci[f"{attack}_auc"]
+        assert low < 0.5 < high and abs(ceiling[f"{attack}_auc"] - 0.5) < 0.12
+        assert baseline[f"{attack}_auc"] > 0.95 and baseline[f"{attack}_tpr_10"] > 0.95
     low, high = fresh["attribute_gain_ci"]
-    assert low < 0 < high and low < fresh["attribute_gain"] < high
-    assert fresh["copy_rate"] == 0
-
-
-def test_a_copied_training_set_is_found_out():
-    train, holdout = cohort(1), cohort(2)
-    assert copy_rate(train, train) == 1
-    assert membership_auc(train, train, holdout, rng()) > 0.95
-    gain, (low, high) = attribute_gain(train, train, holdout, "secret", rng())
-    assert gain > 0.5 and low > 0.4 and high < 1
-    numeric, (low, _) = attribute_gain(train, train, holdout, "age", rng())
-    assert numeric > 0.4 and low > 0.3
-
-
-def test_half_copied_is_between():
-    train, holdout, fresh = cohort(1), cohort(2), cohort(0)
-    half = Cohort(
-        pd.concat([train.profiles[: N // 2], fresh.profiles[N // 2 :]], ignore_index=True),
-        np.concatenate([train.rhythms[: N // 2], fresh.rhythms[N // 2 :]]),
-        fresh.mask,
-        fresh.person,
-        fresh.signals,
-        fresh.risk,
-    )
-    assert copy_rate(half, train) == pytest.approx(0.5)
-    assert 0.65 < membership_auc(half, train, holdout, rng()) < 0.9
+    assert low < 0 < high and low < fresh["attribute_gain"] < high and baseline["attribute_gain"] > 0.5
+    assert fresh["copy_rate"] == fresh["near_copy_rate"] == 0 and baseline["copy_rate"] == 1
+    assert fresh["shadow_auc"] is None and "shadows=0" in fresh["shadow_note"]
 
 
 def test_weeks_joined_to_the_wrong_profiles_are_found_out():
-    whole, holdout = cohort(0), cohort(2)
+    """The margins of both tables stay perfect: only the dependence falls to the level of the baseline."""
+    whole, train, holdout = cohort(0, 900), cohort(1, 900), cohort(2, 900)
     torn = Cohort(whole.profiles, whole.rhythms[::-1].copy(), whole.mask, whole.person, whole.signals, whole.risk)
-    assert correlation_error(torn, holdout) > 2 * correlation_error(whole, holdout)
+    good, bad = (dependence(each, train, holdout, rng()) for each in (whole, torn))
+    key = "profile_rhythm_correlation_error"
+    assert good[key] < 1.5 * good["ceiling"][key] < 3 * good["ceiling"][key] < bad[key]
+    assert bad[key] == pytest.approx(bad["baseline"][key], rel=0.25)
+    assert good["whole_c2st_auc"] < 0.56 < 0.6 < bad["whole_c2st_auc"]
+    assert good["ci"]["whole_c2st_auc"][1] < bad["ci"]["whole_c2st_auc"][0]
+
+
+def test_a_spread_that_does_not_follow_the_profile_is_found_out():
+    """Week means keep their dependence while the sd of the days loses its own."""
+
+    def irregular(seed: int, aware: bool) -> Cohort:
+        people = cohort(seed, 900)
+        age = people.profiles["age"].to_numpy() if aware else rng(seed).permutation(people.profiles["age"])
+        mean = people.rhythms.mean(axis=1, keepdims=True)
+        wide = mean + (people.rhythms - mean) * (0.4 + age / 50)[:, None, None]
+        return Cohort(people.profiles, wide, people.mask, people.person, people.signals, people.risk)
+
+    holdout = irregular(2, True)
+    aware, blind = (correlation_error(irregular(0, knows), holdout, statistic=1) for knows in (True, False))
+    assert blind > 2 * aware
+    assert correlation_error(irregular(0, False), holdout) < 1.5 * correlation_error(irregular(0, True), holdout)
+
+
+def test_persons_are_split_whole():
+    several = cohort(0, 40, weeks=3)
+    some, others = split_persons(several, rng(), 15)
+    assert some.persons == 15 and len(some) == 45 and len(others) == 75 and not set(some.person) & set(others.person)
 
 
 def test_one_week_each_takes_every_person_once():
@@ -154,9 +176,9 @@ def test_people_with_several_weeks_look_synthetic_until_each_counts_once():
 
 def test_labels_without_meaning_do_not_transfer():
     scrambled = cohort(0).with_risk(rng(9).permutation(cohort(0).risk))
-    quality = cohort_quality(scrambled, cohort(1), cohort(2), ("dass",), None, rng())
-    assert quality["tstr_auc"] < 0.75 < quality["trtr_auc"]
-    assert quality["attribute_gain"] is None and quality["attribute_gain_ci"] is None
+    found = quality(scrambled, cohort(1), cohort(2), ("dass",))
+    assert found["tstr_auc"] < 0.75 < found["trtr_auc"] and found["ci"]["tstr_ratio"][1] < 1
+    assert found["attribute_gain"] is None and found["attribute_gain_ci"] is None
 
 
 def test_hidden_columns_stay_hidden():
@@ -166,8 +188,8 @@ def test_hidden_columns_stay_hidden():
         Cohort(c.profiles.assign(answer=c.risk.astype(float)), c.rhythms, c.mask, c.person, c.signals, c.risk)
         for c in people
     ]
-    seen = cohort_quality(*leaky, (), None, rng())["tstr_auc"]
-    hidden = cohort_quality(*leaky, ("answer",), None, rng())["tstr_auc"]
+    seen = quality(*leaky)["tstr_auc"]
+    hidden = quality(*leaky, ("answer",))["tstr_auc"]
     assert seen > 0.99 > hidden + 0.03
 
 
@@ -178,18 +200,28 @@ def test_persons_with_several_weeks_count_once_and_masked_days_do_not_count():
     rhythms = train.rhythms.copy()
     rhythms[:, 2, 0] = 9e3
     masked = Cohort(train.profiles, rhythms, mask, train.person, train.signals, train.risk)
-    quality = cohort_quality(cohort(0, 200), masked, cohort(2, 60, weeks=3), (), "secret", rng())
-    assert 0.3 < quality["membership_auc"] < 0.7
-    assert quality["profile_rhythm_correlation_error_ceiling"] < 0.3
+    found = quality(cohort(0, 200), masked, cohort(2, 60, weeks=3), (), "secret")
+    assert 0.3 < found["membership_auc"] < 0.7
+    assert found["ceiling"]["profile_rhythm_correlation_error"] < 0.3 and found["trtr_auc"] > 0.7
 
 
 def test_quality_is_repeatable(fresh: dict):
-    assert cohort_quality(cohort(0), cohort(1), cohort(2), ("dass",), "secret", rng()) == fresh
+    assert quality(cohort(0), cohort(1), cohort(2), ("dass",), "secret") == fresh
 
 
-def test_unlabelled_cohorts_and_unknown_columns_are_refused():
+def test_what_cannot_be_scored_is_refused():
     unlabelled = Cohort(**{**vars(cohort(0)), "risk": None})
     with pytest.raises(DataError, match="the synthetic cohort has no risk labels"):
-        cohort_quality(unlabelled, cohort(1), cohort(2), (), None, rng())
+        quality(unlabelled, cohort(1), cohort(2))
     with pytest.raises(DataError, match="sensitive column 'income' is unknown"):
-        cohort_quality(cohort(0), cohort(1), cohort(2), (), "income", rng())
+        quality(cohort(0), cohort(1), cohort(2), (), "income")
+    holes = cohort(0)
+    holes.rhythms[3, 2, 1] = np.nan
+    with pytest.raises(DataError, match="synthetic weeks have 1 missing values"):
+        quality(holes, cohort(1), cohort(2))
+
+
+def test_a_cohort_without_high_risk_has_no_utility_but_a_report():
+    calm = cohort(0).with_risk(np.minimum(cohort(0).risk, 1))
+    found = quality(calm, cohort(1), cohort(2))
+    assert found["tstr_auc"] is None and found["tstr_ratio"] is None and found["trtr_auc"] > 0.8

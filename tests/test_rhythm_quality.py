@@ -7,7 +7,7 @@ import pytest
 from helpers_rhythms import made_cohort
 
 from core.encoding import ProfileEncoder
-from generators.quality.cohort import correlation_error, profile_rhythm_correlations
+from generators.quality.dependence import correlation_error, profile_rhythm_correlations
 from generators.quality.rhythms import (
     cross_correlations,
     gru_discriminative,

@@ -1,4 +1,4 @@
-"""One week a person, so that nobody counts twice: weeks of one person are no independent rows."""
+"""Each person counts once: weeks of one person are no independent rows."""
 
 import numpy as np
 
@@ -13,3 +13,10 @@ def one_week_each(cohort: Cohort, rng: np.random.Generator, persons: int | None 
     order = rng.permutation(len(cohort))
     _, first = np.unique(cohort.person[order], return_index=True)
     return cohort.select(rng.permutation(order[first])[:persons])
+
+
+def split_persons(cohort: Cohort, rng: np.random.Generator, persons: int) -> tuple[Cohort, Cohort]:
+    """``persons`` random persons with all their weeks, and the rest with theirs."""
+    chosen = rng.permutation(np.unique(cohort.person))[:persons]
+    rows = np.isin(cohort.person, chosen)
+    return cohort.select(rows), cohort.select(~rows)

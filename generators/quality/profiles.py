@@ -36,6 +36,18 @@ def profile_quality(
     Raises:
         DataError: a synthetic value is missing (a table full of gaps would score higher), or a column is.
     """
+    found = profile_scores(synthetic, train, holdout, rng, two_sample_test=True)
+    return {**found[0], "rows": min(map(len, (synthetic, train, holdout))), "ceiling": found[1], "shuffled": found[2]}
+
+
+def profile_scores(
+    synthetic: pd.DataFrame,
+    train: pd.DataFrame,
+    holdout: pd.DataFrame,
+    rng: np.random.Generator,
+    two_sample_test: bool = False,
+) -> list[dict[str, float | None]]:
+    """The scores of :func:`profile_quality`: of the synthetic, the training and the shuffled table."""
     for column in holdout:
         if column not in synthetic or column not in train:
             raise DataError(f"profile quality: column '{column}' of the held-out table is missing from the others")
@@ -50,11 +62,16 @@ def profile_quality(
         t.iloc[rng.permutation(len(t))[:n]].reset_index(drop=True) for t in (synthetic, train, holdout)
     )
     shuffled = pd.DataFrame({column: rng.permutation(train[column].to_numpy()) for column in train})
-    scores = [_scores(candidate, holdout, rng) for candidate in (synthetic, train, shuffled)]
-    return {**scores[0], "rows": n, "ceiling": scores[1], "shuffled": scores[2]}
+    scores = []
+    for candidate in (synthetic, train, shuffled):
+        scores.append(_scores(candidate, holdout))
+        if two_sample_test:
+            encoder = ProfileEncoder.fit(holdout)
+            scores[-1]["c2st_auc"] = c2st_auc(encoder.encode(holdout), encoder.encode(candidate), rng)
+    return scores
 
 
-def _scores(candidate: pd.DataFrame, real: pd.DataFrame, rng: np.random.Generator) -> dict[str, float | None]:
+def _scores(candidate: pd.DataFrame, real: pd.DataFrame) -> dict[str, float | None]:
     numeric = set(numeric_columns(real))
     shapes, coverage, boundaries = [], [], []
     for column in real:
@@ -64,14 +81,12 @@ def _scores(candidate: pd.DataFrame, real: pd.DataFrame, rng: np.random.Generato
         if column in numeric:
             boundaries.append(BoundaryAdherence.compute(a, b))
     pairs, strong = _pair_trends(candidate, real, numeric)
-    encoder = ProfileEncoder.fit(real)
     return {
         "column_shapes": float(np.mean(shapes)),
         "pair_trends": _mean(strong),
         "all_pair_trends": _mean(pairs),
         "coverage": _mean(coverage),
         "boundary_adherence": _mean(boundaries),
-        "c2st_auc": c2st_auc(encoder.encode(real), encoder.encode(candidate), rng),
     }
 
 

@@ -28,7 +28,7 @@ def cohort(context: Context) -> dict[str, Any]:
     require_classes(synthetic, "synthetic cohort")
     save_cohort(context.out, synthetic)
     hidden, metrics = hidden_columns(config.labels), numpy_generator(config.seed, "cohort", "metrics")
-    quality = cohort_quality(synthetic, train, holdout, hidden, config.cohort.sensitive, metrics)
+    quality = cohort_quality(synthetic, train, holdout, hidden, config.cohort.sensitive, None, metrics)
     return {**quality, "seconds": round(seconds, 2)}
 
 

@@ -1,0 +1,130 @@
+"""Is a synthetic cohort as good as real persons to learn from? Train on one, test on the other.
+
+Esteban, Hyland & Rätsch 2017, arXiv 1706.02633: TSTR (train on synthetic, test on real), beside TRTR and TRTS.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from core.cohort import RISK_CLASSES, Cohort
+from core.encoding import ProfileEncoder
+from generators.quality.intervals import Interval, auc, bootstrap, once, weighted_auc
+from generators.quality.records import record
+
+HIGH = RISK_CLASSES.index("High")
+_SHUFFLES = 5
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What a classifier fitted on one cohort says of another: P(High), the class, and the truth ``[N]``."""
+
+    high: np.ndarray
+    guess: np.ndarray
+    truth: np.ndarray
+    person: np.ndarray
+
+
+def utility(
+    synthetic: Cohort, train: Cohort, holdout: Cohort, hidden: tuple[str, ...], rng: np.random.Generator
+) -> dict[str, Any]:
+    """Fit the same classifier to synthetic and to training persons and test both on held-out ones.
+
+    Returns:
+        ``tstr_auc``, ``trtr_auc``, ``trts_auc`` (AUC of High; None where a table has no High or nothing else),
+        ``tstr_ratio`` (of the first two) and ``tstr_f1`` (macro F1); under ``ceiling`` the same trained on real persons,
+        under ``baseline`` the same trained on synthetic persons with shuffled labels (mean of five), under ``ci`` the intervals.
+    """
+    # As many rows as there are real ones: otherwise the larger table would look the better one.
+    alike = synthetic.select(rng.permutation(len(synthetic))[: len(train)])
+    tstr, trtr, trts = (transfer(*pair, hidden) for pair in ((alike, holdout), (train, holdout), (train, synthetic)))
+    (a, a_ci), (b, b_ci), (c, c_ci) = (_auc(each, rng) for each in (tstr, trtr, trts))
+    blind = [transfer(_scrambled(alike, rng), holdout, hidden) for _ in range(_SHUFFLES)]
+    blind_auc = _mean([_auc(each)[0] for each in blind])
+    return {
+        "tstr_auc": a,
+        "trtr_auc": b,
+        "trts_auc": c,
+        "tstr_ratio": _ratio(a, b),
+        "tstr_f1": _f1(tstr),
+        "ceiling": {"tstr_auc": b, "trts_auc": b, "tstr_ratio": _ratio(b, b), "tstr_f1": _f1(trtr)},
+        "baseline": {
+            "tstr_auc": blind_auc,
+            "tstr_ratio": _ratio(blind_auc, b),
+            "tstr_f1": _mean([_f1(each) for each in blind]),
+        },
+        "ci": {"tstr_auc": a_ci, "trtr_auc": b_ci, "trts_auc": c_ci, "tstr_ratio": _ratio_interval(tstr, trtr, rng)},
+    }
+
+
+def _scrambled(cohort: Cohort, rng: np.random.Generator) -> Cohort:
+    assert cohort.risk is not None
+    return cohort.with_risk(rng.permutation(cohort.risk))
+
+
+def _auc(found: Transfer | None, rng: np.random.Generator | None = None) -> tuple[float | None, Interval | None]:
+    """AUC of High, each person counted once, and its interval where ``rng`` is given; None where there is no AUC."""
+    if found is None:
+        return None, None
+    high = found.truth == HIGH
+    if rng is not None:
+        return auc(found.high, high, found.person, rng)
+    value = weighted_auc(found.high, high)(once(found.person))
+    return (value if np.isfinite(value) else None), None
+
+
+def _f1(found: Transfer | None) -> float | None:
+    """Macro F1 over the classes there are, each person counted once."""
+    if found is None:
+        return None
+    weights, scores = once(found.person), []
+    for risk in np.unique(found.truth):
+        guessed, true = found.guess == risk, found.truth == risk
+        scores.append(2 * weights[guessed & true].sum() / (weights[guessed].sum() + weights[true].sum()))
+    return float(np.mean(scores))
+
+
+def _mean(values: list[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None
+
+
+def _ratio(a: float | None, b: float | None) -> float | None:
+    return None if a is None or not b else a / b
+
+
+def _ratio_interval(tstr: Transfer | None, trtr: Transfer | None, rng: np.random.Generator) -> Interval | None:
+    """Both classifiers judged on the same resampled persons."""
+    if tstr is None or trtr is None:
+        return None
+    above, below = (weighted_auc(each.high, each.truth == HIGH) for each in (tstr, trtr))
+
+    def ratio(weights: np.ndarray) -> float:
+        return above(weights) / max(below(weights), 1e-9)
+
+    return bootstrap(ratio, tstr.person, rng)
+
+
+def transfer(fit: Cohort, test: Cohort, hidden: tuple[str, ...]) -> Transfer | None:
+    """A logistic regression on visible profile and week summaries, fitted on one cohort and asked about another.
+
+    None where the cohort to learn from has only one class, or no High.
+    """
+    assert fit.risk is not None and test.risk is not None
+    if HIGH not in fit.risk or len(np.unique(fit.risk)) == 1:
+        return None
+    encoder = ProfileEncoder.fit(fit.profiles, hidden)
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
+    model.fit(record(fit, encoder), fit.risk)
+    probability = model.predict_proba(record(test, encoder))  # (N, classes in fit)
+    return Transfer(
+        probability[:, list(model.classes_).index(HIGH)],
+        model.classes_[probability.argmax(axis=1)],
+        test.risk,
+        test.person,
+    )
