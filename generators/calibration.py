@@ -1,13 +1,20 @@
 """Calibration: make a generator's profiles match the training table's margins without training it again.
 
-Numeric columns are mapped quantile to quantile onto the training values; the rows are then weighted by raking
-(iterative proportional fitting: Deming & Stephan 1940, doi 10.1214/aoms/1177731829) until all one-way and the strongest
-two-way tables agree; rows are drawn by systematic resampling. What is kept is the generator, the quantile maps and the
-target tables: every call draws and rakes a fresh pool, so that persons hardly repeat however many are drawn.
+Numeric columns are mapped quantile to quantile onto the training values; the rows are then weighted by raking until all
+one-way and the strongest two-way tables agree; rows are drawn by systematic resampling. What is kept is the generator,
+the quantile maps, the targets and the raking factors: every call draws a fresh pool, weighs it by the kept factors and
+finishes with a few sweeps, so that persons hardly repeat however many are drawn.
+
+A two-way table of N rows is mostly noise in its small cells, and a generator made to repeat it is told from held-out
+persons by just that. The targets are therefore shrunk towards the generator's own tables T once its one-way shares are
+right, as if they were ``pseudo_count`` further rows::
+
+    target = (N training + pseudo_count T) / (N + pseudo_count)
 """
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -16,11 +23,19 @@ import torch
 
 from core.artifact import Artifact
 from core.cohort import numeric_columns
-from core.errors import DataError
+from core.errors import ArtifactError, DataError
 from core.protocols import Tracker
 from core.settings import Count, Fraction, NonNegative, Positive
-from generators.ctgan import CTGANProfiles
 from generators.quantiles import Rounding, quantile_knots, spread_ties, uniform_of, value_of
+from generators.raking import Classes, Margin, effective_share, rake, systematic, weigh
+
+_CHUNK = 10_000  # persons drawn from one pool, which bounds the memory
+# Where each kind of generator lives. Imported on use: CTGAN's library stays out where it is not asked for.
+_KINDS = {
+    "ctgan": ("generators.ctgan", "CTGANProfiles"),
+    "tvae": ("generators.tvae", "TVAEProfiles"),
+    "copula": ("generators.copula", "CopulaProfiles"),
+}
 
 
 @dataclass(frozen=True)
@@ -29,98 +44,15 @@ class CalibrationSettings:
 
     pool: Count  # generated rows for each training row when fitting, and for each row drawn when sampling
     min_pool: Count  # at least this many generated rows
+    max_pool: Count  # at most this many when fitting
     bins: Count  # a numeric column counts in at most this many classes of equal probability
     pairs: Count  # two-way tables raked: the strongest, by mutual information
-    pseudo_count: (
-        NonNegative  # rows' worth of independence mixed into each two-way target, so that no cell is impossible
-    )
-    sweeps: Count  # passes over all tables, at most
+    pseudo_count: NonNegative  # rows' worth of the generator's own tables mixed into each two-way target
+    sweeps: Count  # passes over all tables when fitting, at most
+    finish: Count  # passes over all tables on each fresh pool, at most
     tolerance: Positive  # stop once no cell is off by more than this share of all rows
     max_weight: Positive  # a row's weight is cut at this many times the mean
     min_effective_share: Fraction  # refuse below this
-
-
-@dataclass(frozen=True)
-class Classes:
-    """A column as classes: ``edges`` between them for a numeric column, the known ``levels`` for a text column."""
-
-    edges: tuple[float, ...] | None
-    levels: tuple[str, ...] | None
-
-    @classmethod
-    def fit(cls, values: pd.Series, bins: int) -> "Classes":
-        if not pd.api.types.is_numeric_dtype(values):
-            return cls(None, tuple(sorted(set(values.astype(str)))))
-        distinct = np.unique(values.to_numpy(float))
-        if len(distinct) > bins:  # cut half-way between values, where the shares come out most even
-            cuts = np.unique(np.quantile(values.to_numpy(float), np.arange(1, bins) / bins))
-            distinct = np.unique(np.concatenate([distinct[:1], cuts]))
-        return cls(tuple(((distinct[1:] + distinct[:-1]) / 2).tolist()) if len(distinct) <= bins else (), None)
-
-    @property
-    def count(self) -> int:
-        return len(self.levels) if self.levels is not None else len(self.edges or ()) + 1
-
-    def codes(self, values: pd.Series) -> np.ndarray:
-        """int64 ``[N]`` class of each value."""
-        if self.levels is not None:
-            codes = pd.Categorical(values.astype(str), categories=list(self.levels)).codes.astype(np.int64)
-            if (codes < 0).any():
-                raise DataError(f"profiles: '{values[codes < 0].iloc[0]}' is no level of column '{values.name}'")
-            return codes
-        return np.searchsorted(np.array(self.edges), values.to_numpy(float), side="right")
-
-
-@dataclass(frozen=True)
-class Margin:
-    """A table over one or two columns: its ``names``, ``shape`` and the training ``shares`` of its cells, flat."""
-
-    names: tuple[str, ...]
-    shape: tuple[int, ...]
-    shares: np.ndarray
-
-    def cells(self, codes: dict[str, np.ndarray]) -> np.ndarray:
-        """int64 ``[N]`` flat cell of each row."""
-        return np.ravel_multi_index([codes[name] for name in self.names], self.shape)
-
-
-def rake(cells: list[np.ndarray], targets: list[np.ndarray], sweeps: int, tolerance: float) -> np.ndarray:
-    """Weights that give every table its target shares.
-
-    Args:
-        cells: per table, int64 ``[N]`` cell of each row.
-        targets: per table, float64 ``[K]`` shares that sum to 1; a cell without rows is left out of its target.
-        sweeps, tolerance: stop after so many passes, or when no cell was off by more than this share in a pass.
-
-    Returns:
-        Weights ``[N]`` that sum to 1.
-    """
-    goals = []
-    for cell, target in zip(cells, targets, strict=True):
-        reached = np.where(np.bincount(cell, minlength=len(target)) > 0, target, 0.0)
-        goals.append(reached / reached.sum())
-    weights = np.full(len(cells[0]), 1 / len(cells[0]))
-    for _ in range(sweeps):
-        worst = 0.0
-        for cell, goal in zip(cells, goals, strict=True):
-            now = np.bincount(cell, weights, minlength=len(goal))
-            worst = max(worst, float(np.abs(now - goal).max()))
-            weights *= np.divide(goal, now, out=np.zeros_like(goal), where=now > 0)[cell]
-        if worst <= tolerance:
-            break
-    return weights / weights.sum()
-
-
-def effective_share(weights: np.ndarray) -> float:
-    """Kish's effective sample size as a share of the rows."""
-    return float(weights.sum() ** 2 / (len(weights) * (weights**2).sum()))
-
-
-def systematic(weights: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """``n`` rows, each drawn within one of ``n w`` times (systematic resampling), in random order."""
-    positions = (np.arange(n) + rng.random()) / n
-    rows = np.searchsorted(np.cumsum(weights) / weights.sum(), positions, side="right")
-    return rng.permutation(np.minimum(rows, len(weights) - 1))
 
 
 @dataclass(frozen=True)
@@ -141,33 +73,41 @@ class CalibratedProfiles:
     """A calibrated generator (a ``core.protocols.ProfileGenerator``).
 
     ``effective_share`` is Kish's effective sample share of the weighted pool: 1 means that the plain generator needed no
-    correction.
+    correction. ``choice`` says which kind of generator it is and, where several competed, their scores.
     """
 
     def __init__(
         self,
-        generator: CTGANProfiles,
+        generator: Any,
         maps: dict[str, QuantileMap],
         classes: dict[str, Classes],
         margins: tuple[Margin, ...],
         settings: CalibrationSettings,
         effective_share: float,
+        choice: dict[str, Any] | None = None,
     ):
         self.generator, self.maps, self.classes, self.margins = generator, maps, classes, margins
-        self.settings, self.effective_share = settings, effective_share
+        self.settings, self.effective_share, self.choice = settings, effective_share, choice or {}
 
     def sample(self, n: int, rng: np.random.Generator) -> pd.DataFrame:
-        """Draw ``n`` profiles from a fresh raked pool."""
+        """Draw ``n`` profiles, each 10,000 from a fresh weighted pool."""
+        parts = [self._draw(min(_CHUNK, n - start), rng) for start in range(0, n, _CHUNK)]
+        return pd.concat(parts, ignore_index=True)
+
+    def _draw(self, n: int, rng: np.random.Generator) -> pd.DataFrame:
         raw = self.generator.sample(max(n * self.settings.pool, self.settings.min_pool), rng)
         pool = _mapped(raw, self.maps, rng)
-        rows = systematic(_weights(pool, self.classes, self.margins, self.settings), n, rng)
-        return pool.iloc[rows].reset_index(drop=True)
+        cells = _cells(pool, self.classes, self.margins)
+        start = weigh(cells, [margin.factors for margin in self.margins])
+        targets = [margin.shares for margin in self.margins]
+        weights, _ = rake(cells, targets, self.settings.finish, self.settings.tolerance, start)
+        return pool.iloc[systematic(_cut(weights, self.settings), n, rng)]
 
     def to_artifact(self) -> Artifact:
         inner = self.generator.to_artifact()
         tensors = {f"generator.{name}": tensor for name, tensor in inner.tensors.items()}
         for i, margin in enumerate(self.margins):
-            tensors[f"margin.{i}"] = torch.from_numpy(margin.shares.copy())
+            tensors[f"margin.{i}"] = torch.from_numpy(np.stack([margin.shares, margin.factors]))
         for name, mapping in self.maps.items():
             tensors[f"map.{name}"] = torch.from_numpy(np.stack([mapping.source, mapping.target]))
         meta = {
@@ -177,11 +117,13 @@ class CalibratedProfiles:
             "margins": [{"names": list(m.names), "shape": list(m.shape)} for m in self.margins],
             "settings": vars(self.settings),
             "effective_share": self.effective_share,
+            "choice": self.choice,
         }
         return Artifact(tensors, meta)
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> "CalibratedProfiles":
+        """Any kind of generator, by the ``kind`` its artifact carries."""
         meta, tensors = artifact.meta, artifact.tensors
         prefix = "generator."
         inner = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
@@ -190,16 +132,25 @@ class CalibratedProfiles:
             source, target = tensors[f"map.{name}"].numpy()
             maps[name] = QuantileMap(source, target, fields["decimals"], Rounding(**fields["rounding"]))
         return cls(
-            CTGANProfiles.from_artifact(Artifact(inner, meta["generator"])),
+            _generator(Artifact(inner, meta["generator"])),
             maps,
             {name: Classes(_tuple(c["edges"]), _tuple(c["levels"])) for name, c in meta["classes"].items()},
             tuple(
-                Margin(tuple(m["names"]), tuple(m["shape"]), tensors[f"margin.{i}"].numpy())
+                Margin(tuple(m["names"]), tuple(m["shape"]), *tensors[f"margin.{i}"].numpy())
                 for i, m in enumerate(meta["margins"])
             ),
             CalibrationSettings(**meta["settings"]),
             meta["effective_share"],
+            meta["choice"],
         )
+
+
+def _generator(artifact: Artifact) -> Any:
+    kind = artifact.meta.get("kind")
+    if kind not in _KINDS:
+        raise ArtifactError(f"profiles: generator of kind '{kind}', expected one of {', '.join(_KINDS)}; fit it again")
+    module, name = _KINDS[kind]
+    return getattr(import_module(module), name).from_artifact(artifact)
 
 
 def _tuple(values: list[Any] | None) -> tuple[Any, ...] | None:
@@ -210,38 +161,41 @@ def _mapped(raw: pd.DataFrame, maps: dict[str, QuantileMap], rng: np.random.Gene
     return raw.assign(**{name: mapping(raw[name].to_numpy(), rng) for name, mapping in maps.items()})
 
 
-def _weights(
-    pool: pd.DataFrame, classes: dict[str, Classes], margins: tuple[Margin, ...], settings: CalibrationSettings
-) -> np.ndarray:
-    """Raked weights of a pool, cut at the largest allowed, ``[N]``."""
-    codes = {name: column.codes(pool[name]) for name, column in classes.items()}
-    cells = [margin.cells(codes) for margin in margins]
-    weights = rake(cells, [margin.shares for margin in margins], settings.sweeps, settings.tolerance)
+def _cells(pool: pd.DataFrame, classes: dict[str, Classes], margins: tuple[Margin, ...]) -> list[np.ndarray]:
+    codes = {name: classes[name].codes(pool[name]) for name in {name for margin in margins for name in margin.names}}
+    return [margin.cells(codes) for margin in margins]
+
+
+def _cut(weights: np.ndarray, settings: CalibrationSettings) -> np.ndarray:
     return np.minimum(weights, settings.max_weight * weights.mean())
 
 
 def calibrate(
-    generator: CTGANProfiles,
-    profiles: pd.DataFrame,
-    settings: CalibrationSettings,
-    rng: np.random.Generator,
-    tracker: Tracker,
+    generator: Any, profiles: pd.DataFrame, settings: CalibrationSettings, rng: np.random.Generator, tracker: Tracker
 ) -> CalibratedProfiles:
     """Fit quantile maps and raking factors so that ``generator``'s rows match ``profiles``.
+
+    ``generator`` is a ``core.protocols.ProfileGenerator`` that can be kept (``to_artifact``).
 
     Raises:
         DataError: the effective sample share falls below the configured floor: the generator is too far off.
     """
-    raw = generator.sample(max(len(profiles) * settings.pool, settings.min_pool), rng)
+    rows = min(max(len(profiles) * settings.pool, settings.min_pool), settings.max_pool)
+    raw = generator.sample(rows, rng)
     maps = {name: _fit_map(raw[name].to_numpy(), profiles[name].to_numpy(), rng) for name in numeric_columns(profiles)}
     classes = {str(name): Classes.fit(profiles[name], settings.bins) for name in profiles}
+    pool = _mapped(raw, maps, rng)
     margins = _margins(profiles, classes, settings)
-    share = effective_share(_weights(_mapped(raw, maps, rng), classes, margins, settings))
+    cells = _cells(pool, classes, margins)
+    margins = _shrunk(margins, cells, len(profiles), settings)
+    weights, factors = rake(cells, [margin.shares for margin in margins], settings.sweeps, settings.tolerance)
+    margins = tuple(replace(margin, factors=factor) for margin, factor in zip(margins, factors, strict=True))
+    share = effective_share(_cut(weights, settings))
     tracker.scalar("calibration/effective_share", share, 0)
     if share < settings.min_effective_share:
         raise DataError(
             f"profiles: calibration keeps an effective share of {share:.3f} of the generated rows, expected at least "
-            f"{settings.min_effective_share:g}; raise profiles.ctgan.steps, or lower profiles.calibration.pairs or bins"
+            f"{settings.min_effective_share:g}; train the generator longer, or lower profiles.calibration.pairs or bins"
         )
     return CalibratedProfiles(generator, maps, classes, margins, settings, share)
 
@@ -257,19 +211,47 @@ def _fit_map(generated: np.ndarray, training: np.ndarray, rng: np.random.Generat
 
 
 def _margins(profiles: pd.DataFrame, classes: dict[str, Classes], settings: CalibrationSettings) -> tuple[Margin, ...]:
-    """All one-way tables of columns that vary, and the strongest two-way tables by mutual information."""
+    """The training shares of the strongest two-way tables by mutual information, then of all columns that vary."""
     varied = [name for name, column in classes.items() if column.count > 1]
     codes = {name: classes[name].codes(profiles[name]) for name in varied}
-    single = {name: np.bincount(codes[name], minlength=classes[name].count) / len(profiles) for name in varied}
-    pairs, strength = [], []
-    for a, b in itertools.combinations(varied, 2):
-        apart = np.outer(single[a], single[b])
-        cells = np.ravel_multi_index([codes[a], codes[b]], apart.shape)
-        joint = np.bincount(cells, minlength=apart.size).reshape(apart.shape) / len(profiles)
-        seen = joint > 0
-        strength.append(float((joint[seen] * np.log(joint[seen] / apart[seen])).sum()))
-        kept = len(profiles) / (len(profiles) + settings.pseudo_count)
-        pairs.append(Margin((a, b), apart.shape, (kept * joint + (1 - kept) * apart).ravel()))
+
+    def table(*names: str) -> Margin:
+        shape = tuple(classes[name].count for name in names)
+        empty = Margin(names, shape, np.zeros(0), np.ones(int(np.prod(shape))))
+        return replace(empty, shares=np.bincount(empty.cells(codes), minlength=len(empty.factors)) / len(profiles))
+
+    single = {name: table(name) for name in varied}
+    pairs = [table(a, b) for a, b in itertools.combinations(varied, 2)]
+    strength = [
+        _information(pair.shares, np.outer(*(single[name].shares for name in pair.names)).ravel()) for pair in pairs
+    ]
     strongest = [pairs[i] for i in np.argsort(strength)[::-1][: settings.pairs]]
     # one-way tables last: the table raked last holds exactly
-    return (*strongest, *(Margin((name,), shares.shape, shares) for name, shares in single.items()))
+    return (*strongest, *single.values())
+
+
+def _information(joint: np.ndarray, apart: np.ndarray) -> float:
+    seen = joint > 0
+    return float((joint[seen] * np.log(joint[seen] / apart[seen])).sum())
+
+
+def _shrunk(
+    margins: tuple[Margin, ...], cells: list[np.ndarray], n: int, settings: CalibrationSettings
+) -> tuple[Margin, ...]:
+    """Two-way targets mixed with the pool's own tables, once the pool's one-way shares are right."""
+    single = [i for i, margin in enumerate(margins) if len(margin.names) == 1]
+    if not single:
+        return margins
+    weights, _ = rake(
+        [cells[i] for i in single], [margins[i].shares for i in single], settings.sweeps, settings.tolerance
+    )
+    kept = n / (n + settings.pseudo_count)
+    return tuple(
+        margin
+        if len(margin.names) == 1
+        else replace(
+            margin,
+            shares=kept * margin.shares + (1 - kept) * np.bincount(cell, weights, minlength=len(margin.shares)),
+        )
+        for margin, cell in zip(margins, cells, strict=True)
+    )

@@ -24,9 +24,9 @@ from core.errors import ConfigError
 from core.settings import Count, Fraction, Index
 from envs.rewards import EnvSettings
 from envs.trial import TrialSettings
-from generators.calibration import CalibrationSettings
-from generators.ctgan import CTGANSettings
+from generators.copula import CopulaSettings
 from generators.labels import LabelSettings
+from generators.profiles import ProfileSettings
 from generators.sources import DataSettings
 from generators.timegan_training import TimeGANSettings
 from intervention.evaluation import EvaluateSettings
@@ -66,14 +66,8 @@ class SourceSettings:
     persons: Count  # training persons drawn from the reference population
     holdout_persons: Count  # held-out persons drawn from it
     holdout_fraction: Fraction  # share of real persons held out, for sources that are a table
-
-
-@dataclass(frozen=True)
-class ProfileSettings:
-    """How profiles are learned."""
-
-    ctgan: CTGANSettings
-    calibration: CalibrationSettings
+    drop: tuple[str, ...]  # profile columns that the run leaves out
+    id_like: Literal["refuse", "drop"]  # what to do with a profile column whose value names the person
 
 
 @dataclass(frozen=True)
@@ -82,6 +76,9 @@ class CohortSettings:
 
     persons: Count  # synthetic persons
     sensitive: str | None  # profile column whose inference by an attacker is measured
+    shadows: Index  # shadow generators the membership attacker trains; 0 for no such attack
+    shadow_generators: Literal["quick", "same"]  # Gaussian copula and hierarchical weeks, or the run's own generators
+    shadow_copula: CopulaSettings  # how quick shadows learn profiles
 
 
 @dataclass(frozen=True)
@@ -194,11 +191,11 @@ def _keys_with(chosen: list[str]) -> set[str]:
 
 
 def _hint(key: str, known: set[str]) -> str:
-    """Which choice has the key, or else which key is nearest."""
+    """Which choices have the key, or else which key is nearest."""
     group = key.split(".")[0]
-    for choice in choices(group) if group in GROUPS else []:
-        if key in _keys_with([f"{group}={choice}"]):
-            return f": it belongs to {group}={choice}"
+    owners = [c for c in choices(group) if key in _keys_with([f"{group}={c}"])] if group in GROUPS else []
+    if owners:
+        return f": it belongs to {group}={', '.join(owners)}"
     return _nearest(key, known)
 
 

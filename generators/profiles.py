@@ -1,0 +1,162 @@
+"""Profiles from a table of persons: one of three generators, or the best of them, then calibration.
+
+``ctgan`` and ``tvae`` train networks; ``copula`` fits latent normals in a second or two and imports no network library.
+``auto`` lets them compete on persons kept apart::
+
+    score = column shapes + all pair trends - 2 max(C2ST AUC - 1/2, 0)      (1 + 1 - 0 is perfect)
+
+that is, what a table's margins, its pairs and everything else give away, the last doubled because it sees all three.
+The winner is fitted again on everybody. Below ``choice.min_persons`` there is no contest: on a handful of validation rows
+the scores are noise (the C2ST of 60 rows has a standard error of .05), and a network of thousands of weights can repeat
+25 persons, while the copula has one number for each pair of latents, and shrinks it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from core.errors import DataError
+from core.protocols import Tracker
+from core.random import numpy_generator
+from core.settings import Count, Fraction
+from generators.calibration import CalibratedProfiles, CalibrationSettings, calibrate
+from generators.copula import CopulaSettings, fit_copula
+from generators.network_settings import CTGANSettings, TVAESettings
+from generators.profile_table import check_profiles
+
+Kind = Literal["ctgan", "tvae", "copula"]
+
+
+@dataclass(frozen=True)
+class ChoiceSettings:
+    """How ``generator: auto`` chooses."""
+
+    candidates: tuple[Kind, ...]  # what competes
+    validation: Fraction  # share of persons that score the candidates
+    steps: Count  # network steps of a candidate, at most; the winner is trained in full
+    min_persons: Count  # below this the copula is taken without a contest
+
+
+@dataclass(frozen=True)
+class ProfileSettings:
+    """How profiles are learned."""
+
+    generator: Literal["ctgan", "tvae", "copula", "auto"]
+    max_rows: Count  # rows learned from: a larger table is subsampled, which bounds memory and time
+    max_levels: Count  # refuse a text column with more distinct values than this
+    ctgan: CTGANSettings
+    tvae: TVAESettings
+    copula: CopulaSettings
+    calibration: CalibrationSettings
+    choice: ChoiceSettings
+
+
+def fit_profiles(
+    profiles: pd.DataFrame, settings: ProfileSettings, seed: int, tracker: Tracker, person: np.ndarray | None = None
+) -> CalibratedProfiles:
+    """Learn to draw profiles.
+
+    Args:
+        profiles: a row per week or person, nothing missing.
+        person: int64 ``[N]``, which rows are one person's; without it every row is one.
+
+    Returns:
+        The calibrated generator; its ``choice`` names the kind and, after ``auto``, every candidate's scores.
+
+    Raises:
+        DataError: the table holds what cannot be learned (named), or the generator is too far from it.
+        NumericalError: training stopped being finite.
+    """
+    check_profiles(profiles, settings.max_levels)
+    rng = numpy_generator(seed, "profiles", "rows")
+    person = np.arange(len(profiles)) if person is None else person
+    if len(profiles) > settings.max_rows:
+        rows = rng.permutation(len(profiles))[: settings.max_rows]
+        tracker.note(f"profiles: learned from {settings.max_rows} random rows of {len(profiles)} (profiles.max_rows)")
+        profiles, person = profiles.iloc[rows].reset_index(drop=True), person[rows]
+    if settings.generator == "auto":
+        kind, choice = _choose(profiles, person, settings, seed, rng, tracker)
+    else:
+        kind, choice = settings.generator, {"generator": settings.generator}
+    return _fit(kind, profiles, settings, seed, tracker, choice)
+
+
+def _fit(
+    kind: Kind, profiles: pd.DataFrame, settings: ProfileSettings, seed: int, tracker: Tracker, choice: dict[str, Any]
+) -> CalibratedProfiles:
+    plain = _fitter(kind)(profiles, getattr(settings, kind), seed, tracker)
+    rng = numpy_generator(seed, "profiles", "calibration")
+    calibrated = calibrate(plain, profiles, settings.calibration, rng, tracker)
+    calibrated.choice = choice
+    return calibrated
+
+
+def _fitter(kind: Kind) -> Callable[..., Any]:
+    """The function that fits this kind. The networks' library (CTGAN's licence is not ours) is imported on use alone."""
+    if kind == "ctgan":
+        from generators.ctgan import fit_ctgan
+
+        return fit_ctgan
+    if kind == "tvae":
+        from generators.tvae import fit_tvae
+
+        return fit_tvae
+    return fit_copula
+
+
+def _choose(
+    profiles: pd.DataFrame,
+    person: np.ndarray,
+    settings: ProfileSettings,
+    seed: int,
+    rng: np.random.Generator,
+    tracker: Tracker,
+) -> tuple[Kind, dict[str, Any]]:
+    """The kind whose profiles are most like those of persons it was not fitted on, with everyone's scores."""
+    persons = rng.permutation(np.unique(person))
+    if len(persons) < settings.choice.min_persons:
+        why = f"{len(persons)} persons are too few to compare on (profiles.choice.min_persons={settings.choice.min_persons})"
+        tracker.note(f"profiles: took the copula, since {why}")
+        return "copula", {"generator": "copula", "why": why}
+    apart = np.isin(person, persons[: max(1, round(settings.choice.validation * len(persons)))])
+    fit, validation = (profiles[rows].reset_index(drop=True) for rows in (~apart, apart))
+    quick = replace(
+        settings,
+        ctgan=replace(settings.ctgan, steps=min(settings.ctgan.steps, settings.choice.steps)),
+        tvae=replace(settings.tvae, steps=min(settings.tvae.steps, settings.choice.steps)),
+    )
+    scores: dict[Kind, dict[str, float]] = {}
+    for kind in settings.choice.candidates:
+        try:
+            generator = _fit(kind, fit, quick, seed, tracker, {})
+        except DataError as error:
+            tracker.note(f"profiles: {kind} is out of the choice: {error}")
+            continue
+        scores[kind] = _score(generator, fit, validation, seed)
+    if not scores:
+        raise DataError("profiles: every candidate of profiles.choice failed (see the notes); choose one generator")
+    best = max(scores, key=lambda kind: scores[kind]["score"])
+    said = ", ".join(f"{kind} {each['score']:.3f} (C2ST {each['c2st_auc']:.3f})" for kind, each in scores.items())
+    tracker.note(f"profiles: took {best}, the highest score on {len(validation)} rows kept apart: {said}")
+    return best, {"generator": best, "scores": scores}
+
+
+def _score(generator: CalibratedProfiles, fit: pd.DataFrame, validation: pd.DataFrame, seed: int) -> dict[str, float]:
+    from generators.quality.profiles import profile_quality
+
+    rng = numpy_generator(seed, "profiles", "choice")
+    quality = profile_quality(generator.sample(len(validation), rng), fit, validation, rng)
+    # a score that is not defined (no pair that varies, too few rows for a forest) tells no candidate from another
+    pairs, auc = quality["all_pair_trends"], quality["c2st_auc"]
+    pairs, auc = (1.0 if pairs is None else pairs), (0.5 if auc is None else auc)
+    score = quality["column_shapes"] + pairs - 2 * max(auc - 0.5, 0.0)
+    return {
+        "score": score,
+        "column_shapes": quality["column_shapes"],
+        "all_pair_trends": pairs,
+        "c2st_auc": auc,
+        "effective_share": generator.effective_share,
+    }
