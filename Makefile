@@ -1,4 +1,4 @@
-.PHONY: test test-slow lint format types demo smoke bench ci
+.PHONY: test test-slow lint format types demo smoke bench bench-generators ci
 
 test:        ## what the README's test command runs
 	python -m pytest
@@ -24,8 +24,12 @@ demo:
 smoke:
 	python run_pipeline.py preset=smoke
 
-bench:
+bench:       ## environment steps a second, and that the generators' benchmark runs
 	python benchmarks/environments.py
+	python benchmarks/generators.py --quick --seeds 1
+
+bench-generators:  ## the generators beside plain baselines and real people: about three quarters of an hour on one thread
+	python benchmarks/generators.py
 
 ci:
 	.ci/run

@@ -1,0 +1,143 @@
+"""The generators' benchmark: its baselines are sound, its numbers are the report's, its bars are read rightly."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from ctgan import CTGAN, TVAE
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the benchmarks are scripts, not installed
+
+from helpers_rhythms import made_cohort
+
+from benchmarks import generators as benchmark
+from benchmarks.lifesnaps import resampled, statistics, with_intervals
+from benchmarks.plain_profiles import fit_plain, shuffled
+from benchmarks.plain_timegan import PlainSettings, PlainTimeGAN, fit_plain_timegan
+from benchmarks.scores import METRICS, OURS, Metric
+from core.protocols import NullTracker
+from generators.quality.rhythms import rhythm_quality
+
+TINY = PlainSettings(hidden=6, embedding_steps=5, supervisor_steps=3, joint_steps=3)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def global_states() -> tuple[bytes, bytes]:
+    return np.random.get_state()[1].tobytes(), torch.get_rng_state().numpy().tobytes()  # noqa: NPY002 - what is watched
+
+
+def test_plain_timegan_draws_within_the_training_range_and_the_same_twice() -> None:
+    cohort, before = made_cohort(150, 0), global_states()
+    trained = [fit_plain_timegan(cohort.rhythms, TINY, 0, NullTracker()) for _ in range(2)]
+    weeks = [model.sample(cohort.profiles, np.random.default_rng(1)) for model in trained]
+    assert global_states() == before
+    assert weeks[0].shape == cohort.rhythms.shape and weeks[0].dtype == np.float32
+    assert np.array_equal(weeks[0], weeks[1])
+    low, high = cohort.rhythms.min((0, 1)), cohort.rhythms.max((0, 1))
+    assert (weeks[0] >= low - 1e-4).all() and (weeks[0] <= high + 1e-4).all()
+
+
+def test_plain_timegan_learns_levels_but_no_profile() -> None:
+    cohort = made_cohort(300, 0)
+    untrained = PlainSettings(embedding_steps=0, supervisor_steps=0, joint_steps=0)
+    settings = PlainSettings(embedding_steps=100, supervisor_steps=20, joint_steps=40)
+
+    def gap(model: PlainTimeGAN) -> float:
+        weeks = model.sample(cohort.profiles, np.random.default_rng(1))
+        return float(np.abs((weeks.mean((0, 1)) - cohort.rhythms.mean((0, 1))) / cohort.rhythms.std((0, 1))).mean())
+
+    trained = fit_plain_timegan(cohort.rhythms, settings, 0, NullTracker())
+    assert gap(trained) < 0.5 * gap(fit_plain_timegan(cohort.rhythms, untrained, 0, NullTracker()))
+    turned = cohort.profiles.iloc[::-1]
+    draws = [trained.sample(profiles, np.random.default_rng(2)) for profiles in (cohort.profiles, turned)]
+    assert np.array_equal(*draws)
+
+
+@pytest.mark.parametrize("kind", [CTGAN, TVAE])
+def test_plain_profiles_repeat_and_leave_the_global_generators_alone(kind: type) -> None:
+    profiles, before = made_cohort(120, 0).profiles, global_states()
+    drawn = [fit_plain(kind, profiles, 0, epochs=1).sample(50, np.random.default_rng(1)) for _ in range(2)]
+    assert global_states() == before
+    pd.testing.assert_frame_equal(*drawn)
+    assert list(drawn[0]) == list(profiles) and set(drawn[0]["gender"]) <= set(profiles["gender"])
+
+
+def test_shuffled_columns_keep_margins_only() -> None:
+    profiles = pd.DataFrame({"a": np.arange(500), "b": np.arange(500) * 2})
+    table = shuffled(profiles, np.random.default_rng(0)).table
+    assert sorted(table["b"]) == list(profiles["b"]) and abs(np.corrcoef(table["a"], table["b"])[0, 1]) < 0.2
+
+
+def test_bars() -> None:
+    seeds = {"0": {"x": 0.97, "g": -0.01, "g_low": -0.03, "g_high": 0.02}, "1": {"x": 0.95, "g": 0.01, "g_low": 0.0}}
+    assert Metric("x", "", at_least=0.96).met(seeds) and not Metric("x", "", at_least=0.961).met(seeds)
+    assert Metric("x", "", at_most=0.96).met(seeds) and not Metric("x", "", at_most=0.959).met(seeds)
+    assert Metric("x", "").met(seeds) is None and Metric("y", "", at_least=0.5).met(seeds) is None
+    assert Metric("g", "", covers_zero=True).met(seeds) is True
+    assert Metric("g", "", covers_zero=True).met({"0": {"g": 0.1, "g_low": 0.02, "g_high": 0.2}}) is False
+    assert Metric("x", "").cell(seeds) == ".960±.014" and Metric("y", "").cell(seeds) == "-"
+
+
+def test_statistics_of_lifesnaps_are_those_of_the_report() -> None:
+    fake, real = made_cohort(80, 0).rhythms, made_cohort(80, 1).rhythms
+    report = rhythm_quality(fake, real, np.random.default_rng(0))
+    for key, value in statistics(fake.astype(float), real.astype(float)).items():
+        assert value == pytest.approx(report[key], abs=1e-6), key
+
+
+def test_persons_are_resampled_with_all_their_weeks() -> None:
+    person = np.repeat(np.arange(10), [1, 2, 3, 4, 1, 2, 3, 4, 5, 6])
+    rows = resampled(person, np.random.default_rng(0))
+    drawn, weeks = np.unique(person[rows], return_counts=True)
+    assert len(drawn) < 10 and (weeks % np.bincount(person)[drawn] == 0).all()
+
+
+def test_intervals_hold_their_value() -> None:
+    draws = [{"x": value} for value in np.linspace(0.5, 0.7, 101)]
+    scores = with_intervals({"x": 0.8}, draws)
+    assert scores["x_low"] == pytest.approx(0.705) and scores["x_high"] == pytest.approx(0.895)
+
+
+def test_the_projects_own_rows_are_measured_kept_and_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "results.json"
+    benchmark.main(["--quick", "--seeds", "1", "--persons", "100", "--rows", OURS, "--out", str(out)])
+    printed, results = capsys.readouterr().out, json.loads(out.read_text())["results"]
+    for part in benchmark.PARTS:
+        scores = results[part][OURS]["0"]
+        assert {metric.key for metric in METRICS[part]} <= set(scores)
+        assert all(value is None or np.isfinite(value) for value in scores.values())
+        assert all(metric.label in printed for metric in METRICS[part])
+        assert f"{part}, {OURS}: " in printed and "bars met" in printed
+
+    benchmark.main(
+        ["--quick", "--seeds", "1", "--persons", "100", "--only", "rhythms", "--rows", "hier", "--out", str(out)]
+    )
+    assert set(json.loads(out.read_text())["results"]["rhythms"]) == {OURS, "hierarchical"}
+    with pytest.raises(SystemExit, match="was measured with"):
+        benchmark.main(["--quick", "--persons", "101", "--out", str(out)])
+
+
+@pytest.mark.slow
+def test_the_script_prints_every_row() -> None:
+    done = subprocess.run(
+        [sys.executable, str(benchmark.__file__), "--quick", "--seeds", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for part, (rows, _) in benchmark.PARTS.items():
+        assert all(f"{part:<10} {name}" in done.stdout for name in rows)
