@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from core.random import numpy_generator
 from generators.copula import fit_copula
 from generators.hierarchical import fit_hierarchical
 from generators.labels import label
-from generators.profiles import fit_profiles
+from generators.profiles import Kind, fit_profiles
 from generators.sources import read_source
 from generators.sources.split import fill_missing, split_persons
 from generators.timegan_training import fit_timegan
@@ -63,7 +63,7 @@ def labelled(cohort: Cohort, config: Config, train: Cohort) -> Cohort:
 # --- profiles
 
 
-def calibrated(kind: str | None = None) -> Callable[[Population], ProfileGenerator]:
+def calibrated(kind: Kind | Literal["auto"] | None = None) -> Callable[[Population], ProfileGenerator]:
     """The project's profiles: the configured generator, or this kind in its place."""
 
     def fit(p: Population) -> ProfileGenerator:
