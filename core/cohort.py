@@ -77,15 +77,15 @@ def categorical_columns(profiles: pd.DataFrame) -> list[str]:
     return [str(column) for column in profiles if not pd.api.types.is_numeric_dtype(profiles[column])]
 
 
-def validate(cohort: Cohort, source: str) -> None:
+def validate(cohort: Cohort, source: str, least: int = MIN_PERSONS) -> None:
     """Refuse a cohort that nothing can be learned from; ``source`` names the input in the message.
 
     Raises:
-        DataError: fewer than 20 persons, a non-finite or out-of-range value, or a missing profile value.
+        DataError: fewer than ``least`` persons, a non-finite or out-of-range value, or a missing profile value.
     """
-    if cohort.persons < MIN_PERSONS:
+    if cohort.persons < least:
         raise DataError(
-            f"{source}: {cohort.persons} persons with a usable week, expected at least {MIN_PERSONS}; bring more persons"
+            f"{source}: {cohort.persons} persons with a usable week, expected at least {least}; bring more persons"
         )
     for k, signal in enumerate(cohort.signals):
         values = cohort.rhythms[:, :, k]
