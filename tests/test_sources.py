@@ -1,14 +1,13 @@
-"""The reference population looks like real people, its posterior is right, and tables are read or refused clearly."""
+"""The reference population looks like real people and its posterior is right; weeks and splits keep to their rules."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from helpers_sources import Notes, settings
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
@@ -23,33 +22,19 @@ from core.errors import DataError
 from core.protocols import NullTracker
 from core.signals import DEFAULT_SIGNALS, WEEKEND
 from generators.labels import QuestionnaireSettings, label
-from generators.sources import DataSettings, read_source
 from generators.sources.bayes import bayes_posterior
-from generators.sources.lifesnaps import LifeSnapsSettings, bmi_band
 from generators.sources.reference import ReferenceParameters, sample_days, sample_reference
-from generators.sources.split import split_persons
-from generators.sources.tables import TableSettings, read_tables
+from generators.sources.split import fill_missing, split_persons
 from generators.sources.weeks import calendar_weeks
 
 ROOT = Path(__file__).parents[1]
-REAL = ROOT.parent / "shared" / "data"
-
-
-class Notes(NullTracker):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.lines.append(message)
-
-
-def settings(name: str, into: Any = DataSettings) -> Any:
-    return TypeAdapter(into).validate_python(yaml.safe_load((ROOT / f"conf/data/{name}.yaml").read_text())["data"])
 
 
 @pytest.fixture(scope="module")
 def parameters() -> ReferenceParameters:
-    return settings("reference", ReferenceParameters)
+    chosen = settings("reference")
+    assert isinstance(chosen, ReferenceParameters)
+    return chosen
 
 
 @pytest.fixture(scope="module")
@@ -297,171 +282,18 @@ def test_no_person_stands_on_both_sides(parameters: ReferenceParameters) -> None
     assert holdout.persons == 6
 
 
-# LifeSnaps.
-
-
-def test_lifesnaps_gives_four_signal_weeks() -> None:
-    if not (REAL / "lifesnaps_daily.csv").is_file():
-        pytest.skip("../shared/data/lifesnaps_daily.csv is absent")
-    chosen = settings("lifesnaps")
-    assert isinstance(chosen, LifeSnapsSettings)
+def test_missing_numbers_are_filled_from_training_persons_alone(parameters: ReferenceParameters) -> None:
+    people = sample_reference(parameters, 40, np.random.default_rng(0))
+    train, holdout = people.select(np.arange(30)), people.select(np.arange(30, 40))
+    train.profiles.loc[0, "bmi"] = np.nan
+    holdout.profiles.loc[:, "bmi"] = [np.nan, *[49.0] * 9]
     notes = Notes()
-    people = read_source(dataclasses.replace(chosen, path=str(REAL)), 0, np.random.default_rng(0), notes)
-    assert 20 <= people.persons <= 30
-    assert len(people) > 100
-    assert ((~people.mask).sum(axis=1) <= 2).all()
-    assert set(people.profiles["bmi"]) <= {"under 19", "19 to under 25", "25 and over", "unknown"}
-    assert "stai_state_mean" not in people.profiles
-    assert any("filled with" in line for line in notes.lines)
-    assert not people.profiles.isna().any(axis=None)
-    raw = pd.read_csv(REAL / "lifesnaps_daily.csv")
-    assert np.isin(people.rhythms[:, :, 3][people.mask[:, :, 3]], raw["stress"].astype(np.float32)).all()
-
-
-def test_bmi_bands_agree_across_spellings() -> None:
-    bounds = (19.0, 25.0)
-    assert bmi_band("<19", bounds) == bmi_band("18", bounds) == "under 19"
-    assert bmi_band("19.0", bounds) == bmi_band("24.9", bounds) == "19 to under 25"
-    assert bmi_band(">=25", bounds) == bmi_band(">=30", bounds) == bmi_band("25", bounds) == "25 and over"
-    with pytest.raises(DataError, match="straddles"):
-        bmi_band(">=25", (19.0, 30.0))
-    with pytest.raises(DataError, match="neither"):
-        bmi_band("tall", bounds)
-
-
-# The user's tables.
-
-PERSONS, DAYS = 24, 14
-
-
-def write_tables(folder: Path, daily: pd.DataFrame, profiles: pd.DataFrame) -> TableSettings:
-    daily.to_csv(folder / "daily.csv", index=False)
-    profiles.to_csv(folder / "profiles.csv", index=False)
-    chosen = settings("csv")
-    assert isinstance(chosen, TableSettings)
-    return dataclasses.replace(chosen, daily=str(folder / "daily.csv"), profiles=str(folder / "profiles.csv"))
-
-
-def tables() -> tuple[pd.DataFrame, pd.DataFrame]:
-    rng = np.random.default_rng(0)
-    who = [f"p{i:02d}" for i in range(PERSONS)]
-    daily = pd.DataFrame(
-        {
-            "person": np.repeat(who, DAYS),
-            "date": np.tile(pd.date_range("2024-01-01", periods=DAYS).strftime("%Y-%m-%d"), PERSONS),
-            "sleep_duration": rng.normal(7, 1, PERSONS * DAYS).round(2),
-            "sleep_quality": rng.uniform(3, 8, PERSONS * DAYS).round(1),
-            "heart_rate": rng.normal(65, 3, PERSONS * DAYS).round(1),
-            "stress": rng.uniform(3, 8, PERSONS * DAYS).round(1),
-        }
-    ).astype({"sleep_duration": object, "heart_rate": object})
-    static = {"person": who, "age": rng.integers(20, 60, PERSONS), "job": ["a", "None"] * (PERSONS // 2)}
-    return daily, pd.DataFrame(static | {"risk": ["Low", "Medium", "High"] * (PERSONS // 3)})
-
-
-def test_tables_give_the_values_written(tmp_path: Path) -> None:
-    daily, profiles = tables()
-    people = read_tables(write_tables(tmp_path, daily, profiles), NullTracker())
-    assert len(people) == 2 * PERSONS
-    assert people.persons == PERSONS
-    expected = daily["sleep_duration"].astype(np.float32).to_numpy().reshape(-1, 7)
-    np.testing.assert_array_equal(people.rhythms[:, :, 0], expected)
-    assert people.profiles["job"].tolist() == [j for j in profiles["job"] for _ in range(2)]
-    assert people.profiles["age"].dtype.kind in "if"
-
-
-def test_tables_take_any_signals_and_formats(tmp_path: Path) -> None:
-    daily, profiles = tables()
-    daily["date"] = pd.to_datetime(daily["date"]).dt.strftime("%d.%m.%Y")
-    daily["hrv"] = 40.0
-    chosen = write_tables(tmp_path, daily, profiles)
-    hrv = dataclasses.replace(chosen.signals[0], column="hrv", name="hrv", unit="ms", low=0, high=250)
-    chosen = dataclasses.replace(
-        chosen, date_format="%d.%m.%Y", signals=(*chosen.signals, hrv), profile_columns=("age",), label="risk"
-    )
-    people = read_tables(chosen, NullTracker())
-    assert people.rhythms.shape == (2 * PERSONS, 7, 5)
-    assert list(people.profiles) == ["age", "risk"]
-
-
-def test_missing_profile_values_are_filled_and_told(tmp_path: Path) -> None:
-    daily, profiles = tables()
-    profiles = profiles.astype({"age": object})
-    profiles.loc[0, ["age", "job"]] = None
-    notes = Notes()
-    people = read_tables(write_tables(tmp_path, daily, profiles), notes)
-    assert people.profiles["job"].iloc[0] == "unknown"
-    assert people.profiles["age"].iloc[0] == profiles["age"].iloc[1:].median()
-    assert any("'age' lacks 1 of 24" in line and "held-out ones included" in line for line in notes.lines)
-
-
-def _set(table: str, row: int, column: str, value: str | float | None) -> Callable[[dict[str, pd.DataFrame]], None]:
-    def change(frames: dict[str, pd.DataFrame]) -> None:
-        frames[table] = frames[table].astype(object)
-        frames[table].loc[row, column] = value
-
-    return change
-
-
-def _minutes(frames: dict[str, pd.DataFrame]) -> None:
-    frames["daily"]["sleep_duration"] = frames["daily"]["sleep_duration"].astype(float) * 60
-
-
-def _rename(frames: dict[str, pd.DataFrame]) -> None:
-    frames["daily"] = frames["daily"].rename(columns={"heart_rate": "heartrate"})
-
-
-def _few(frames: dict[str, pd.DataFrame]) -> None:
-    frames["daily"] = frames["daily"].iloc[: 5 * DAYS]
-
-
-def _orphan(frames: dict[str, pd.DataFrame]) -> None:
-    frames["profiles"] = frames["profiles"].iloc[1:]
-
-
-def _twin(frames: dict[str, pd.DataFrame]) -> None:
-    frames["profiles"] = pd.concat([frames["profiles"], frames["profiles"].iloc[:1]])
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (_rename, "column 'heart_rate' is missing .*did you mean 'heartrate'"),
-        (_set("daily", 3, "stress", "high"), "column 'stress' holds 'high' at line 5, expected a number"),
-        (_set("daily", 4, "stress", 11), "holds 11 at line 6 .*expected 1 to 10 1-10"),
-        (_minutes, "expected 0 to 14 h .*is the column in minutes"),
-        (_set("daily", 1, "date", "2024-01-01"), "person 'p00' has two rows for 2024-01-01 .*line 3"),
-        (_set("daily", 2, "date", "yesterday"), "column 'date' holds 'yesterday' at line 4"),
-        (_set("daily", 2, "person", None), "column 'person' is empty at line 4"),
-        (_orphan, "person 'p00' has days but no profile"),
-        (_twin, "person 'p00' stands twice .*line 26"),
-        (_few, "5 persons with a usable week, expected at least 20"),
-        (_set("profiles", 2, "age", "forty"), "column 'age' holds 'forty' at line 4 among numbers"),
-    ],
-)
-def test_a_wrong_table_is_refused_in_one_line(
-    tmp_path: Path, change: Callable[[dict[str, pd.DataFrame]], None], message: str
-) -> None:
-    daily, profiles = tables()
-    frames = {"daily": daily, "profiles": profiles}
-    change(frames)
-    chosen = write_tables(tmp_path, frames["daily"], frames["profiles"])
-    with pytest.raises(DataError, match=message) as caught:
-        read_source(chosen, 0, np.random.default_rng(0), NullTracker())
-    assert "\n" not in str(caught.value)
-
-
-def test_files_that_are_no_tables_are_refused(tmp_path: Path) -> None:
-    chosen = write_tables(tmp_path, *tables())
-    with pytest.raises(DataError, match="no such file"):
-        read_tables(dataclasses.replace(chosen, daily=str(tmp_path / "dayly.csv")), NullTracker())
-    (tmp_path / "empty.csv").write_text("")
-    with pytest.raises(DataError, match="not a readable table"):
-        read_tables(dataclasses.replace(chosen, daily=str(tmp_path / "empty.csv")), NullTracker())
-    (tmp_path / "wide.csv").write_text("person,date\na,2024-01-01,3\n")
-    with pytest.raises(DataError, match="more fields than the header"):
-        read_tables(dataclasses.replace(chosen, daily=str(tmp_path / "wide.csv")), NullTracker())
-    with pytest.raises(DataError, match=r"column 'risc' is missing .*did you mean 'risk'"):
-        read_tables(dataclasses.replace(chosen, label="risc"), NullTracker())
-    with pytest.raises(DataError, match="date_format"):
-        read_tables(dataclasses.replace(chosen, date_format="%Q"), NullTracker())
+    filled, held = fill_missing(train, holdout, notes)
+    median = train.profiles["bmi"].iloc[1:].median()
+    assert filled.profiles["bmi"].iloc[0] == held.profiles["bmi"].iloc[0] == median
+    assert not filled.profiles.isna().any(axis=None)
+    assert notes.said("'bmi' lacks 2 of 40 rows", "median of the training persons")
+    pd.testing.assert_frame_equal(filled.profiles.iloc[1:], train.profiles.iloc[1:])
+    train.profiles.loc[:, "bmi"] = np.nan
+    with pytest.raises(DataError, match="'bmi' is empty for every training person"):
+        fill_missing(train, holdout, notes)

@@ -1,8 +1,10 @@
 """Reading a user's CSV with messages they can act on. Line numbers are the file's, the header being line 1."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,30 +12,32 @@ import pandas as pd
 from core.errors import DataError
 
 ISO = "ISO8601"
-_MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL"]  # "None" is a level: some tables mean "no disorder" by it
+_MISSING = ["", "NaN", "nan", "null", "NULL"]  # never a level
+# Missing among numbers, a level of its own among text ("None" may mean no disorder, "NA" North America).
+AMBIGUOUS = ("NA", "N/A", "n/a", "None")
+_SEPARATORS = (";", "\t", ",", "|")
+_THOUSANDS = r"[+-]?\d{1,3}(?:\.\d{3})+(?:,\d+)?"  # 1.234,5 where the comma is the decimal sign
 _ISO_DAY = 10  # characters of 2024-01-31; a time and zone after it do not change the calendar day
 _CONVERSIONS = (("minutes", 60.0), ("seconds", 3600.0), ("a 0-100 scale", 10.0), ("milliseconds", 3.6e6))
 
 
-def read_csv(path: str, separator: str = ",") -> pd.DataFrame:
-    """All columns as text, missing values as NaN; blank lines left out, the index still counts them.
+def read_csv(path: str, separator: str = ",", decimal: str = ".", columns: Sequence[str] = ()) -> pd.DataFrame:
+    """All columns (or only ``columns``) as text, missing values as NaN; blank lines left out, the index still counts them.
 
     Raises:
-        DataError: no such file, or not a table.
+        DataError: no such file, not a table, a column named twice, or one of ``columns`` is missing.
     """
     if not Path(path).is_file():
         raise DataError(f"{path}: no such file (looked in {Path(path).absolute().parent}); correct the path in data.*")
     expected = f"expected UTF-8 text separated by {separator!r}"
+    text: dict[str, Any] = {"sep": separator, "dtype": str, "keep_default_na": False, "na_values": _MISSING}
+    text |= {"encoding": "utf-8-sig", "skip_blank_lines": False}
     try:
-        table = pd.read_csv(
-            path,
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,
-            na_values=_MISSING,
-            encoding="utf-8-sig",
-            skip_blank_lines=False,
-        )
+        header = pd.read_csv(path, header=None, nrows=1, **text).iloc[0]
+        _check_header(header, path, separator)
+        if columns:
+            require_columns(pd.DataFrame(columns=header.dropna()), columns, path)
+        table = pd.read_csv(path, usecols=list(columns) or None, **text)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: not a readable table ({reason}); {expected}") from error
@@ -42,7 +46,26 @@ def read_csv(path: str, separator: str = ",") -> pd.DataFrame:
     table = table.dropna(how="all")
     if table.empty:
         raise DataError(f"{path}: no rows below the header; {expected}")
-    return table
+    return table if decimal == "." else table.apply(_with_points)
+
+
+def _check_header(header: pd.Series, path: str, separator: str) -> None:
+    names = header.dropna()
+    if names.duplicated().any():
+        raise DataError(f"{path}: column '{names[names.duplicated()].iloc[0]}' stands twice in the header; rename one")
+    other = [sign for sign in _SEPARATORS if sign != separator and sign in str(header.iloc[0])]
+    if len(header) == 1 and other:
+        raise DataError(
+            f"{path}: one column '{header.iloc[0]}', expected several separated by {separator!r}; "
+            f"set data.separator={other[0]!r}"
+        )
+
+
+def _with_points(column: pd.Series) -> pd.Series:
+    """Numbers written with a decimal comma (and points between thousands) in their usual spelling; text unchanged."""
+    column = column.where(~column.str.fullmatch(_THOUSANDS, na=False), column.str.replace(".", "", regex=False))
+    points = column.str.replace(",", ".", regex=False)
+    return column.where(pd.to_numeric(points, errors="coerce").isna(), points)
 
 
 def line_of(table: pd.DataFrame, row: int) -> int:
@@ -62,7 +85,7 @@ def require_columns(table: pd.DataFrame, columns: Iterable[str], path: str) -> N
 
 def require_values(table: pd.DataFrame, column: str, path: str) -> None:
     """Refuse a missing value in a column that must be complete."""
-    absent = table[column].isna().to_numpy()
+    absent = (table[column].isna() | table[column].isin(AMBIGUOUS)).to_numpy()
     if absent.any():
         row = int(absent.argmax())
         raise DataError(f"{path}: column '{column}' is empty at line {line_of(table, row)}; fill it or drop the line")
@@ -91,13 +114,15 @@ def calendar_days(table: pd.DataFrame, column: str, date_format: str, path: str)
 
 def numbers(table: pd.DataFrame, column: str, low: float, high: float, unit: str, path: str) -> np.ndarray:
     """float64 ``[R]``, NaN where missing, all others within ``low`` to ``high``."""
-    values = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
-    text = np.isnan(values) & table[column].notna().to_numpy()
+    present = table[column].notna() & ~table[column].isin(AMBIGUOUS)
+    values = pd.to_numeric(table[column].where(present), errors="coerce").to_numpy(float)
+    text = np.isnan(values) & present.to_numpy()
     if text.any():
         row = int(text.argmax())
+        cell = str(table[column].iloc[row])
+        todo = "set data.decimal=','" if re.fullmatch(r"[+-]?\d+,\d+", cell) else "correct it"
         raise DataError(
-            f"{path}: column '{column}' holds '{table[column].iloc[row]}' at line {line_of(table, row)}, "
-            "expected a number; correct it"
+            f"{path}: column '{column}' holds '{cell}' at line {line_of(table, row)}, expected a number; {todo}"
         )
     outside = (values < low) | (values > high)
     if outside.any():

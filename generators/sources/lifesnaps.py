@@ -19,7 +19,6 @@ from generators.sources.tables import (
     MaxFilled,
     SignalColumns,
     assemble,
-    complete,
     profiles_of,
     read_weeks,
     typed,
@@ -50,11 +49,24 @@ def read_lifesnaps(settings: LifeSnapsSettings, tracker: Tracker) -> Cohort:
     daily_path, static_path = (str(Path(s.path) / f"lifesnaps_{name}.csv") for name in ("daily", "static"))
     daily, static = read_csv(daily_path), read_csv(static_path)
     require_columns(static, [PERSON, *s.profile_columns], static_path)
+    daily = _without_zeros(daily, s.signals, daily_path, tracker)
     weeks, people = read_weeks(daily, daily_path, DailyColumns(PERSON, DATE, ISO, s.signals), s.max_filled, tracker)
-    table = profiles_of(static, static_path, PERSON, people)[list(s.profile_columns)].copy()
+    table = profiles_of(static, static_path, PERSON, people, s.profile_columns, tracker)
     if "bmi" in table:
         table["bmi"] = [value if pd.isna(value) else bmi_band(value, s.bmi_bounds) for value in table["bmi"]]
-    return assemble(complete(typed(table, static_path), static_path, tracker), weeks, s.signals)
+    return assemble(typed(table, static_path, tracker), weeks, s.signals)
+
+
+def _without_zeros(daily: pd.DataFrame, signals: SignalColumns, path: str, tracker: Tracker) -> pd.DataFrame:
+    """Where 0 is no plausible value, it is what the device wrote when it measured nothing: missing."""
+    result = daily.copy()
+    for c in signals:
+        if c.low > 0 and c.column in daily:
+            zero = pd.to_numeric(daily[c.column], errors="coerce") == 0
+            if zero.any():
+                tracker.note(f"{path}: column '{c.column}' is 0 on {int(zero.sum())} days, taken as not measured")
+                result[c.column] = daily[c.column].mask(zero)
+    return result
 
 
 def bmi_band(value: str, bounds: tuple[float, ...]) -> str:

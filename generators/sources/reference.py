@@ -37,10 +37,9 @@ DASS_MAX = 42
 
 
 @dataclass(frozen=True)
-class ReferenceParameters:
-    """The reference population (``data=reference``). An effect's key is a numeric column or ``column=level``."""
+class Population:
+    """The model's numbers. An effect's key is a numeric column or ``column=level``."""
 
-    kind: Literal["reference"]
     age_range: tuple[int, int]  # youngest and oldest, years
     age_shape: tuple[Positive, Positive]  # Beta shape of age within that range
     gender: dict[str, Fraction]  # shares
@@ -77,6 +76,13 @@ class ReferenceParameters:
     carry_over: Annotated[tuple[PerSignal, ...], Len(4, 4)]  # VAR(1): row = tomorrow's signal, column = today's
 
 
+@dataclass(frozen=True)
+class ReferenceParameters(Population):
+    """The reference population itself (``data=reference``)."""
+
+    kind: Literal["reference"]
+
+
 def sample_reference(parameters: ReferenceParameters, n: int, rng: np.random.Generator) -> Cohort:
     """``n`` unlabelled persons with one fully observed week each."""
     profiles, days = sample_days(parameters, n, DAYS, rng)
@@ -90,56 +96,70 @@ def sample_days(
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Profiles of ``n`` persons and ``days`` consecutive days of each, ``[n, days, 4]`` float64; day 0 is a Monday."""
     p = parameters
-    visible = _sample_visible(p, n, rng)
+    visible = sample_visible(p, n, rng)
     distress = distress_mean(p, visible) + rng.standard_normal((n, 3)) @ np.linalg.cholesky(distress_covariance(p)).T
-    log_r = p.irregularity_distress * distress.mean(axis=1) + p.irregularity_sd * rng.standard_normal(n)
+    log_r = sample_irregularity(p, distress, rng)
     level = level_mean(p, visible) + distress @ np.array(p.level_distress)
     level = level + rng.standard_normal((n, 4)) * np.array(p.level_sd)
+    return visible.assign(**_dass(p, distress)), days_around(p, level, log_r, days, rng)
 
-    noise = _day_noise(p, n, days, rng) * day_scale(p, log_r)[:, None, :]
-    week = level[:, None, :] + weekend_effect(p, days) + noise  # (n, days, 4)
+
+# The model's pieces, shared with the posterior and with the tables that report no days.
+
+
+def days_around(p: Population, level: np.ndarray, log_r: np.ndarray, days: int, rng: np.random.Generator) -> np.ndarray:
+    """``days`` consecutive days of persons with these levels ``[n, 4]`` and irregularity ``[n]``: ``[n, days, 4]``."""
+    noise = _day_noise(p, len(level), days, rng) * day_scale(p, log_r)[:, None, :]
     low, high = ([getattr(s, end) for s in DEFAULT_SIGNALS] for end in ("low", "high"))
-    return visible.assign(**_dass(p, distress)), np.clip(week, low, high)
+    return np.clip(level[:, None, :] + weekend_effect(p, days) + noise, low, high)
 
 
-# The model's pieces, shared with the posterior.
+def sample_irregularity(p: Population, distress: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """log r ``[n]`` of persons with these latents ``[n, 3]``."""
+    return p.irregularity_distress * distress.mean(axis=1) + p.irregularity_sd * rng.standard_normal(len(distress))
 
 
-def distress_mean(p: ReferenceParameters, profiles: pd.DataFrame) -> np.ndarray:
+def distress_mean(p: Population, profiles: pd.DataFrame) -> np.ndarray:
     """Expected latents of these profiles, ``[N, 3]``."""
     return np.array(p.distress_mean) + _effects(p.distress_effects, profiles, 3)
 
 
-def distress_covariance(p: ReferenceParameters) -> np.ndarray:
+def distress_covariance(p: Population) -> np.ndarray:
     """Covariance of the latents given the profile, ``[3, 3]``."""
     da, ds, as_ = p.distress_correlation
     correlation = np.array([[1, da, ds], [da, 1, as_], [ds, as_, 1]])
     return correlation * np.outer(p.distress_sd, p.distress_sd)
 
 
-def level_mean(p: ReferenceParameters, profiles: pd.DataFrame) -> np.ndarray:
+def level_mean(p: Population, profiles: pd.DataFrame) -> np.ndarray:
     """Levels of these profiles at zero distress, ``[N, 4]``."""
     return np.array(p.level_mean) + _effects(p.level_effects, profiles, 4)
 
 
-def weekend_effect(p: ReferenceParameters, days: int) -> np.ndarray:
+def weekend_effect(p: Population, days: int) -> np.ndarray:
     """``[days, 4]``, day 0 a Monday; its mean over a week is zero, so that a level stays a week's mean."""
     weekend = np.isin(np.arange(days) % DAYS, WEEKEND)[:, None]
     return (weekend - len(WEEKEND) / DAYS) * np.array(p.weekend)
 
 
-def day_scale(p: ReferenceParameters, log_r: np.ndarray) -> np.ndarray:
+def day_scale(p: Population, log_r: np.ndarray) -> np.ndarray:
     """Sd of the day noise at irregularity ``log_r`` ``[...]``: ``[..., 4]``."""
     return np.array(p.day_sd) * np.exp(np.asarray(log_r)[..., None] * np.array(p.irregularity_exponent))
 
 
-def class_bounds(p: ReferenceParameters, scores: Sequence[float]) -> np.ndarray:
+def class_bounds(p: Population, scores: Sequence[float]) -> np.ndarray:
     """Latents ``[3]`` below which the subscale scores stay under ``scores`` (integers), rounding included."""
     a, b, c = np.array(p.dass_log).T
     return (np.log(np.array(scores) - 0.5 + c) - a) / b
 
 
-def _day_noise(p: ReferenceParameters, n: int, days: int, rng: np.random.Generator) -> np.ndarray:
+def latents_of_scores(p: Population, scores: np.ndarray) -> np.ndarray:
+    """Latents ``[N, 3]`` that give just these scores: the scoring's inverse, the censored ends 0 and 42 at face value."""
+    a, b, c = np.array(p.dass_log).T
+    return (np.log(scores + c) - a) / b
+
+
+def _day_noise(p: Population, n: int, days: int, rng: np.random.Generator) -> np.ndarray:
     """Stationary VAR(1) of unit variance, ``[n, days, 4]``."""
     stationary, carry = np.array(p.same_day), np.array(p.carry_over)
     innovation = np.linalg.cholesky(stationary - carry @ stationary @ carry.T)
@@ -150,7 +170,7 @@ def _day_noise(p: ReferenceParameters, n: int, days: int, rng: np.random.Generat
     return e.transpose(1, 0, 2)
 
 
-def _dass(p: ReferenceParameters, distress: np.ndarray) -> dict[str, np.ndarray]:
+def _dass(p: Population, distress: np.ndarray) -> dict[str, np.ndarray]:
     a, b, c = np.array(p.dass_log).T
     scores = np.clip(np.rint(np.exp(a + b * distress) - c), 0, DASS_MAX).astype(np.int64)
     return dict(zip(DASS_COLUMNS, scores.T, strict=True))
@@ -174,7 +194,7 @@ def _feature(key: str, profiles: pd.DataFrame) -> np.ndarray:
     return (values == level).astype(float) if level else NUMERIC[column](values.astype(float))
 
 
-def _sample_visible(p: ReferenceParameters, n: int, rng: np.random.Generator) -> pd.DataFrame:
+def sample_visible(p: Population, n: int, rng: np.random.Generator) -> pd.DataFrame:
     """Profile columns without the DASS subscales."""
     low, high = p.age_range
     age = np.rint(low + (high - low) * rng.beta(*p.age_shape, n)).astype(np.int64)
@@ -197,7 +217,7 @@ def _sample_visible(p: ReferenceParameters, n: int, rng: np.random.Generator) ->
     return table
 
 
-def _occupation(p: ReferenceParameters, age: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _occupation(p: Population, age: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Students are young, the retired old; everybody else holds one of the configured occupations."""
 
     def passed(at: float) -> np.ndarray:

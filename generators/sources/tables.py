@@ -15,10 +15,19 @@ from core.cohort import Cohort
 from core.errors import DataError
 from core.protocols import Tracker
 from core.signals import Signal
-from generators.sources.checks import calendar_days, line_of, numbers, read_csv, require_columns, require_values
+from generators.sources.checks import (
+    AMBIGUOUS,
+    calendar_days,
+    line_of,
+    numbers,
+    read_csv,
+    require_columns,
+    require_values,
+)
 from generators.sources.weeks import Weeks, calendar_weeks
 
 UNKNOWN = "unknown"
+_FEW_DISTINCT = 0.5
 _MOSTLY_NUMERIC = 0.9  # a profile column with more numbers than this holds a typing error rather than text
 MaxFilled = Annotated[int, Ge(0), Le(6)]
 
@@ -60,6 +69,7 @@ class TableSettings:
     daily: str  # path of the daily table
     profiles: str  # path of the profile table
     separator: str  # between columns, of both files
+    decimal: Literal[".", ","]  # decimal sign of both files; with "," points may stand between thousands
     person: str  # column that identifies a person, in both files
     date: str  # column of the calendar day
     date_format: str  # "ISO8601" or a strptime format such as "%d.%m.%Y"
@@ -76,18 +86,18 @@ def read_tables(settings: TableSettings, tracker: Tracker) -> Cohort:
         DataError: what is wrong, in which file, column and line, and what was expected.
     """
     s = settings
-    daily, static = read_csv(s.daily, s.separator), read_csv(s.profiles, s.separator)
+    daily, static = (read_csv(path, s.separator, s.decimal) for path in (s.daily, s.profiles))
     wanted = [*s.profile_columns] or [str(column) for column in static if column != s.person]
     if s.label is not None and s.label not in wanted:
         wanted.append(s.label)
     require_columns(static, [s.person, *wanted], s.profiles)
     where = DailyColumns(s.person, s.date, s.date_format, s.signals)
     weeks, people = read_weeks(daily, s.daily, where, s.max_filled, tracker)
-    table = profiles_of(static, s.profiles, s.person, people)[wanted]
+    table = profiles_of(static, s.profiles, s.person, people, wanted, tracker)
     if s.label is not None:
         require_values(table, s.label, s.profiles)
     text = () if s.label is None else (s.label,)
-    return assemble(complete(typed(table, s.profiles, text), s.profiles, tracker), weeks, s.signals)
+    return assemble(typed(table, s.profiles, tracker, text), weeks, s.signals)
 
 
 def read_weeks(
@@ -117,8 +127,15 @@ def read_weeks(
     return Weeks(weeks.rhythms, weeks.mask, person.reshape(-1).astype(np.int64), weeks.monday), people
 
 
-def profiles_of(static: pd.DataFrame, path: str, person: str, people: list[str]) -> pd.DataFrame:
-    """The profile rows of these persons, in this order; the index still tells the file's line."""
+def profiles_of(
+    static: pd.DataFrame, path: str, person: str, people: list[str], columns: Iterable[str], tracker: Tracker
+) -> pd.DataFrame:
+    """These columns of these persons, in this order; the index still tells the file's line."""
+    wanted = list(columns)
+    if person in wanted:
+        raise DataError(
+            f"{path}: column '{person}' says who a person is, not what they are like; leave it out of data.profile_columns"
+        )
     require_values(static, person, path)
     twice = static[person].duplicated().to_numpy()
     if twice.any():
@@ -131,47 +148,69 @@ def profiles_of(static: pd.DataFrame, path: str, person: str, people: list[str])
     for name in people:
         if name not in lines.index:
             raise DataError(f"{path}: person '{name}' has days but no profile; add a row with {person}={name}")
-    return static.loc[lines[people].to_list()]
+    table = static.loc[lines[people].to_list(), wanted]
+    note_copies(table, path, tracker)
+    return table
 
 
-def typed(table: pd.DataFrame, path: str, text: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Columns of numbers become numeric; ``text`` columns stay as they are."""
-    result = table.copy()
-    for column in table.columns.difference(list(text), sort=False):
-        parsed, known = pd.to_numeric(table[column], errors="coerce"), table[column].notna()
-        count = int(parsed.notna().sum())
-        if count and count == int(known.sum()):
-            result[column] = parsed
-        elif count > _MOSTLY_NUMERIC * int(known.sum()):
-            row = int((known & parsed.isna()).to_numpy().argmax())
-            raise DataError(
-                f"{path}: column '{column}' holds '{table[column].iloc[row]}' at line {line_of(table, row)} among numbers; "
-                "write it as a number, or leave the column out of data.profile_columns"
-            )
-    return result
+def note_copies(table: pd.DataFrame, path: str, tracker: Tracker) -> None:
+    """Say how many rows differ where fewer than half do."""
+    distinct = len(table.drop_duplicates())
+    if distinct < _FEW_DISTINCT * len(table):
+        tracker.note(f"{path}: only {distinct} distinct rows of {len(table)} in the profile columns")
 
 
-def complete(table: pd.DataFrame, path: str, tracker: Tracker) -> pd.DataFrame:
-    """Fill what is missing, and say so: numbers by the median of the present, text by ``unknown``.
+def typed(table: pd.DataFrame, path: str, tracker: Tracker, text: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Columns of numbers become numeric, NaN where missing; missing text becomes ``unknown``.
 
-    The median is over all persons read, before they are split: held-out persons have a (small) part in what missing
-    numbers of training persons become. It carries no label and no week, and the note says so.
+    Missing numbers stay missing until the persons are split (``fill_missing``). ``text`` columns stay as they are.
     """
     result = table.copy()
-    for column in table:
-        missing = int(table[column].isna().sum())
-        if not missing:
-            continue
-        if missing == len(table):
+    for column in table.columns.difference(list(text), sort=False):
+        cells = table[column]
+        if cells.isna().all() and len(cells):
             raise DataError(
                 f"{path}: column '{column}' is empty for everybody used; leave it out of the profile columns"
             )
-        numeric = pd.api.types.is_numeric_dtype(table[column])
-        fill = table[column].median() if numeric else UNKNOWN
-        whence = " (the median of all persons read, held-out ones included)" if numeric else ""
-        result[column] = table[column].fillna(fill)
-        tracker.note(f"{path}: column '{column}' lacks {missing} of {len(table)} persons, filled with {fill}{whence}")
+        present = cells.notna() & ~cells.isin(AMBIGUOUS)
+        parsed = pd.to_numeric(cells.where(present), errors="coerce")
+        count, known = int(parsed.notna().sum()), int(present.sum())
+        if count and count == known:
+            result[column] = _finite(parsed, table, path)
+        elif count > _MOSTLY_NUMERIC * known:
+            row = int((present & parsed.isna()).to_numpy().argmax())
+            raise DataError(
+                f"{path}: column '{column}' holds '{cells.iloc[row]}' at line {line_of(table, row)} among numbers; "
+                "write it as a number, or leave the column out of data.profile_columns"
+            )
+        else:
+            result[column] = _levels(cells, path, tracker)
     return result
+
+
+def _finite(values: pd.Series, table: pd.DataFrame, path: str) -> pd.Series:
+    endless = np.isinf(values.to_numpy(float))
+    if endless.any():
+        row = int(endless.argmax())
+        raise DataError(
+            f"{path}: column '{values.name}' holds '{table[values.name].iloc[row]}' at line {line_of(table, row)}, "
+            "expected a finite number; correct it or leave the cell empty"
+        )
+    return values
+
+
+def _levels(cells: pd.Series, path: str, tracker: Tracker) -> pd.Series:
+    """Text with nothing missing; what might have meant "missing" is kept as written, and said."""
+    for word in AMBIGUOUS:
+        count = int((cells == word).sum())
+        if count:
+            tracker.note(
+                f"{path}: column '{cells.name}' holds '{word}' for {count} persons, kept as a level of its own"
+            )
+    missing = int(cells.isna().sum())
+    if missing:
+        tracker.note(f"{path}: column '{cells.name}' lacks {missing} of {len(cells)} persons, filled with {UNKNOWN}")
+    return cells.fillna(UNKNOWN)
 
 
 def assemble(profiles: pd.DataFrame, weeks: Weeks, signals: Iterable[SignalColumn]) -> Cohort:

@@ -1,5 +1,6 @@
 """The source stage: read or draw the persons, label them, and hold some out for the whole run."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ from core.cohort import Cohort, require_classes
 from core.random import numpy_generator
 from envs.trial import check_signals
 from generators.labels import label
-from generators.sources import LifeSnapsSettings, TableSettings, read_source
+from generators.profile_table import drop_columns
+from generators.sources import read_source, rhythm_origin, simulates_weeks, source_files
 from generators.sources.reference import ReferenceParameters
-from generators.sources.split import split_persons
+from generators.sources.split import fill_missing, split_persons
 from pipeline.config import Config
 from pipeline.runner import Context, Stage
 from pipeline.store import save_cohort
@@ -24,9 +26,11 @@ def source(context: Context) -> dict[str, Any]:
     rng = numpy_generator(config.seed, "source")
     drawn = isinstance(config.data, ReferenceParameters)
     everyone = read_source(config.data, sizes.persons + sizes.holdout_persons, rng, tracker)
+    kept = drop_columns(everyone.profiles, sizes.drop, sizes.id_like == "drop", tracker)
+    everyone = replace(everyone, profiles=kept)
     check_signals(config.trial, everyone.signals)  # now, not after the generators have trained
     fraction = sizes.holdout_persons / len(everyone) if drawn else sizes.holdout_fraction
-    train, holdout = split_persons(everyone, fraction, rng)
+    train, holdout = fill_missing(*split_persons(everyone, fraction, rng), tracker)
     train_risk = label(train, config.labels, tracker)
     # Cohort-relative rules mean the training persons' cohort, for the held-out ones too.
     holdout = holdout.with_risk(label(holdout, config.labels, tracker, relative_to=train))
@@ -42,7 +46,8 @@ def source(context: Context) -> dict[str, Any]:
         "holdout_weeks": len(holdout),
         "risk_counts": risk_counts(train),
         "holdout_risk_counts": risk_counts(holdout),
-        "observed_share": float(train.mask.mean()),
+        "rhythms": rhythm_origin(config.data),
+        "observed_share": 0.0 if simulates_weeks(config.data) else float(train.mask.mean()),
     }
 
 
@@ -53,11 +58,7 @@ def risk_counts(cohort: Cohort) -> list[int]:
 
 def data_files(config: Config) -> list[Path]:
     """The user's files that the source stage reads: when their bytes change, it runs again."""
-    if isinstance(config.data, LifeSnapsSettings):
-        return sorted(Path(config.data.path).glob("lifesnaps_*.csv"))
-    if isinstance(config.data, TableSettings):
-        return [Path(config.data.daily), Path(config.data.profiles)]
-    return []
+    return source_files(config.data)
 
 
 STAGE = Stage("source", (), ("source", "data", "labels", "trial"), source, data_files)

@@ -1,0 +1,348 @@
+"""Published formats: what a row becomes, what is refused, and weeks that are simulated around what a table reports."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers_sources import REAL, Notes, dass_table, settings, sleep_health_table, write_pmdata
+
+from core.cohort import DASS_COLUMNS, Cohort
+from core.errors import DataError
+from core.protocols import NullTracker
+from core.signals import DEFAULT_SIGNALS
+from generators.labels import label
+from generators.sources import DataSettings, read_source, rhythm_origin, source_files
+from generators.sources.around import conditional_draw, same_person, simulated_weeks
+from generators.sources.dass42 import ITEMS
+from generators.sources.reference import ReferenceParameters, latents_of_scores, sample_reference
+from generators.sources.split import split_persons
+from pipeline.config import load_config
+
+Change = Callable[[pd.DataFrame], object]
+
+
+def read(chosen: DataSettings, notes: Notes | None = None, seed: int = 0) -> Cohort:
+    return read_source(chosen, 0, np.random.default_rng(seed), notes or Notes())
+
+
+# Weeks around a reported level.
+
+
+def test_a_conditional_draw_keeps_what_is_known_and_has_the_right_moments() -> None:
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(4, 4))
+    covariance, mean, n = root @ root.T + np.eye(4), np.array([1.0, -2.0, 0.5, 3.0]), 60_000
+    known = np.full((n, 4), np.nan)
+    known[: n // 2, [1, 3]] = [0.5, 2.0]  # two patterns at once: two entries known, or none
+    drawn = conditional_draw(np.tile(mean, (n, 1)), covariance, known, rng)
+    first, second = drawn[: n // 2], drawn[n // 2 :]
+    assert (first[:, [1, 3]] == [0.5, 2.0]).all()
+    precision = np.linalg.inv(covariance)[np.ix_([0, 2], [0, 2])]  # the conditional's, by the other formula
+    shift = np.linalg.inv(precision) @ np.linalg.inv(covariance)[np.ix_([0, 2], [1, 3])]
+    expected = mean[[0, 2]] - shift @ (np.array([0.5, 2.0]) - mean[[1, 3]])
+    np.testing.assert_allclose(first[:, [0, 2]].mean(axis=0), expected, atol=0.05)
+    np.testing.assert_allclose(np.cov(first[:, [0, 2]].T), np.linalg.inv(precision), atol=0.15)
+    np.testing.assert_allclose(np.cov(second.T), covariance, rtol=0.05, atol=0.15)
+
+
+def test_with_nothing_reported_the_weeks_are_the_reference_populations() -> None:
+    p = settings("reference")
+    assert isinstance(p, ReferenceParameters)
+    n, rng = 8000, np.random.default_rng(1)
+    nothing = simulated_weeks(
+        p, pd.DataFrame(index=range(n)), np.full((n, 3), np.nan), np.full((n, 4), np.nan), np.arange(n), rng
+    )
+    own = sample_reference(p, n, rng).rhythms
+    for moment in (np.mean, np.std):
+        np.testing.assert_allclose(moment(nothing.mean(axis=1), axis=0), moment(own.mean(axis=1), axis=0), rtol=0.06)
+    np.testing.assert_allclose(nothing.std(axis=1).mean(axis=0), own.std(axis=1).mean(axis=0), rtol=0.03)
+
+
+def test_weeks_lie_around_the_reported_level_and_a_missing_one_follows_the_others() -> None:
+    p = settings("reference")
+    assert isinstance(p, ReferenceParameters)
+    n = 6000
+    levels = np.tile([6.0, 4.5, 70.0, 6.5], (n, 1))
+    levels[n // 2 :] = [8.0, 8.0, 60.0, 3.5]
+    levels[:, 3] = np.nan
+    weeks = simulated_weeks(
+        p, pd.DataFrame(index=range(n)), np.full((n, 3), np.nan), levels, np.arange(n), np.random.default_rng(0)
+    )
+    means = weeks.mean(axis=1).astype(float)
+    for half in (slice(0, n // 2), slice(n // 2, n)):
+        np.testing.assert_allclose(means[half, :3].mean(axis=0), levels[half][0, :3], atol=0.1)
+    assert means[: n // 2, 3].mean() > means[n // 2 :, 3].mean() + 0.5  # short, poor sleep goes with stress
+
+
+def test_scores_give_latents_and_latents_the_scores() -> None:
+    p = settings("reference")
+    assert isinstance(p, ReferenceParameters)
+    scores = np.stack([np.arange(43)] * 3, axis=1)
+    a, b, c = np.array(p.dass_log).T
+    np.testing.assert_allclose(np.exp(a + b * latents_of_scores(p, scores)) - c, scores, atol=1e-9)
+
+
+def test_equal_rows_are_one_person_and_stay_on_one_side() -> None:
+    rows = pd.DataFrame({"a": [1.0, np.nan, 1.0, 2.0, np.nan], "b": list("xyxxy")})
+    notes = Notes()
+    assert same_person(rows, "t.csv", notes).tolist() == [0, 1, 0, 2, 1]
+    assert notes.said("3 distinct rows of 5")
+    same_person(rows.iloc[:2], "t.csv", quiet := Notes())
+    assert not quiet.lines
+
+
+# Sleep health.
+
+
+def write_sleep_health(folder: Path, change: Change | None = None, rows: int = 60) -> DataSettings:
+    table = sleep_health_table(rows, np.random.default_rng(0)).astype(object)
+    if change is not None:
+        change(table)
+    table.to_csv(folder / "sleep.csv", index=False)
+    return settings("sleep_health", path=str(folder / "sleep.csv"))
+
+
+def test_sleep_health_rows_become_persons(tmp_path: Path) -> None:
+    chosen, table = write_sleep_health(tmp_path), pd.read_csv(tmp_path / "sleep.csv", keep_default_na=False)
+    notes = Notes()
+    people = read(chosen, notes)
+    assert len(people) == people.persons == 60 and people.signals == DEFAULT_SIGNALS
+    assert "Person ID" not in people.profiles and set(people.profiles["sleep_disorder"]) <= {
+        "No disorder",
+        "Insomnia",
+        "Sleep Apnea",
+    }
+    assert set(people.profiles["bmi_category"]) <= {"Normal", "Overweight", "Obese"}
+    assert [f"{s:g}/{d:g}" for s, d in people.profiles[["systolic", "diastolic"]].to_numpy()] == table[
+        "Blood Pressure"
+    ].tolist()
+    assert np.corrcoef(people.rhythms[:, :, 2].mean(axis=1), table["Heart Rate"])[0, 1] > 0.95
+    assert notes.said("every week is simulated", "no day is an observation") and not notes.said("distinct rows")
+    assert rhythm_origin(chosen) == "reference dynamics around the reported level"
+    assert (read(chosen).rhythms == people.rhythms).all() and (read(chosen, seed=1).rhythms != people.rhythms).any()
+
+
+def _cell(column: str, value: object, rows: object = 3) -> Change:
+    def change(table: pd.DataFrame) -> None:
+        table.loc[rows, column] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.rename(columns={"Heart Rate": "HeartRate"}, inplace=True), "'Heart Rate' is missing .*did you mean 'HeartRate'"),
+        (_cell("Blood Pressure", "126-83"), "'Blood Pressure' holds '126-83' at line 5, expected systolic/diastolic"),
+        (_cell("Blood Pressure", "1260/83"), "'Blood Pressure' holds '1260/83' at line 5"),
+        (_cell("Stress Level", 14), "'Stress Level' holds 14 at line 5 .*expected 1 to 10"),
+        (_cell("Age", "old"), "'Age' holds 'old' at line 5 among numbers"),
+        (lambda t: t.drop(index=range(1, len(t)), inplace=True), "1 persons with a usable week, expected at least 20"),
+        (lambda t: t.drop(index=range(len(t)), inplace=True), "no rows below the header"),
+    ],
+)  # fmt: skip
+def test_a_wrong_sleep_health_table_is_refused(tmp_path: Path, change: Change, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        read(write_sleep_health(tmp_path, change))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_levels_and_missing_blood_pressure(tmp_path: Path) -> None:
+    def change(table: pd.DataFrame) -> None:
+        table.loc[2, ["Stress Level", "Blood Pressure", "Sleep Disorder"]] = None
+        table.drop(index=range(25, len(table)), inplace=True)  # twenty-five persons are enough
+
+    notes = Notes()
+    people = read(write_sleep_health(tmp_path, change), notes)
+    assert len(people) == 25 and np.isfinite(people.rhythms).all()
+    assert notes.said("'Stress Level' lacks 1 of 25", "given their other levels")
+    assert (
+        notes.said("'Sleep Disorder' lacks 1 of 25", "unknown")
+        and people.profiles["sleep_disorder"].iloc[2] == "unknown"
+    )
+    assert people.profiles["systolic"].isna().tolist() == [i == 2 for i in range(25)]
+
+
+def test_the_file_in_circulation_is_told_from_real_people() -> None:
+    path = REAL / "sleep_health_and_lifestyle.csv"
+    if not path.is_file():
+        pytest.skip(f"{path} is absent")
+    notes = Notes()
+    people = read(settings("sleep_health", path=str(path)), notes)
+    assert len(people) == 374 and 120 <= people.persons <= 132
+    assert notes.said("distinct rows of 374", "not of real people")
+    train, holdout = split_persons(people, 0.3, np.random.default_rng(0))
+    assert not set(train.person) & set(holdout.person)
+
+
+# DASS-42.
+
+
+def write_dass(folder: Path, change: Change | None = None, *overrides: str) -> DataSettings:
+    table = dass_table(80, np.random.default_rng(0))
+    if change is not None:
+        change(table)
+    table.to_csv(folder / "data.csv", index=False, sep="\t")
+    return settings("dass42", *overrides, path=str(folder / "data.csv"))
+
+
+def test_dass_answers_become_scores_and_labels(tmp_path: Path) -> None:
+    def all_fours_in_depression(table: pd.DataFrame) -> None:
+        table.loc[0, [f"Q{i}A" for i in range(1, 43)]] = 1
+        table.loc[0, [f"Q{i}A" for i in ITEMS["dass_depression"]]] = 4
+        table.loc[1, ["Q1A", "Q2A", "Q3A"]] = [4, 1, 2]
+
+    chosen = write_dass(tmp_path, all_fours_in_depression)
+    people, raw = read(chosen), pd.read_csv(tmp_path / "data.csv", sep="\t")
+    assert people.profiles.loc[0, list(DASS_COLUMNS)].tolist() == [42, 0, 0]
+    assert sorted(sum(ITEMS.values(), ())) == list(range(1, 43))  # every item counts once
+    total = (raw[[f"Q{i}A" for i in range(1, 43)]] - 1).sum(axis=1)
+    assert (people.profiles[list(DASS_COLUMNS)].sum(axis=1) == total).all()
+    assert people.profiles["gender"].tolist() == raw["gender"].map({1: "Male", 2: "Female", 3: "Other"}).tolist()
+    assert (
+        people.profiles["married"].tolist()
+        == raw["married"].map(dict(enumerate(("Never married", "Currently married", "Previously married"), 1))).tolist()
+    )
+    assert ((people.profiles["education"] == "unknown") == (raw["education"] == 0)).all()
+    risk = label(people, load_config(["data=dass42"]).labels, NullTracker())
+    assert risk[0] == 2
+    # Distress shows in the simulated week as the reference population says: more stress, worse sleep.
+    distress, means = total.to_numpy(), people.rhythms.mean(axis=1)
+    assert np.corrcoef(distress, means[:, 3])[0, 1] > 0.3 and np.corrcoef(distress, means[:, 1])[0, 1] < -0.3
+
+
+def test_dass_rows_that_cannot_be_believed_are_left_out_and_counted(tmp_path: Path) -> None:
+    def spoil(table: pd.DataFrame) -> None:
+        table.loc[0, "Q7A"] = 0
+        table.loc[[1, 2], "age"] = [1996, 5]
+        table.loc[3, "VCL9"] = 1
+        table.loc[4, "familysize"] = 99
+        table.loc[[4, 5], "gender"] = [0, 7]
+
+    notes = Notes()
+    people = read(write_dass(tmp_path, spoil), notes)
+    assert len(people) == 76
+    assert notes.said(
+        "4 of 80 rows left out", "1 with an answer", "2 with an age outside 13 to 100", "1 with a word ticked"
+    )
+    assert notes.said("'gender' was not answered by 2 of 76")
+    assert people.profiles["familysize"].isna().tolist() == [i == 0 for i in range(76)]
+
+
+def test_dass_personality_and_further_columns_are_a_configuration_away(tmp_path: Path) -> None:
+    extra = "+data.codes.hand={1:Right,2:Left,3:Both}"
+    people, raw = (
+        read(write_dass(tmp_path, None, "data.personality=true", extra)),
+        dass_table(80, np.random.default_rng(0)),
+    )
+    assert set(people.profiles["hand"]) == {"Right", "Left", "Both"}
+    np.testing.assert_allclose(people.profiles["emotional_stability"], (raw["TIPI9"] + 8 - raw["TIPI4"]) / 2)
+    assert people.profiles["openness"].between(1, 7).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.rename(columns={"Q42A": "Q42"}, inplace=True), "column 'Q42A' is missing"),
+        (_cell("Q5A", 9, slice(None)), "none of 80 rows is valid .80 with an answer outside 1 to 4"),
+        (lambda t: t.drop(index=range(10, len(t)), inplace=True), "10 persons with a usable week"),
+    ],
+)
+def test_a_wrong_dass_table_is_refused(tmp_path: Path, change: Change, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        read(write_dass(tmp_path, change))
+    assert "\n" not in str(caught.value)
+
+
+def test_dass_separated_by_commas_says_so(tmp_path: Path) -> None:
+    chosen = write_dass(tmp_path)
+    dass_table(30, np.random.default_rng(0)).to_csv(tmp_path / "data.csv", index=False)
+    with pytest.raises(DataError, match=r"set data\.separator=','"):
+        read(chosen)
+
+
+# PMData.
+
+
+@pytest.fixture
+def pmdata(tmp_path: Path) -> Path:
+    write_pmdata(tmp_path / "pm", 16, 21, np.random.default_rng(0), no_heart=("p12",))
+    return tmp_path / "pm"
+
+
+def test_pmdata_days_and_directions(pmdata: Path) -> None:
+    notes = Notes()
+    people = read(settings("pmdata", path=str(pmdata)), notes)
+    assert people.persons == 15 and len(people) == 45
+    assert notes.said("p12", "resting_heart_rate.json: no such file")
+    wellness = pd.read_csv(pmdata / "p01/pmsys/wellness.csv")
+    sleep = json.loads((pmdata / "p01/fitbit/sleep.json").read_text())
+    week = people.rhythms[0]
+    np.testing.assert_allclose(week[:, 0], [night["minutesAsleep"] / 60 for night in sleep[:7]], rtol=1e-6)
+    np.testing.assert_allclose(week[:, 1], 1 + (wellness["sleep_quality"][:7] - 1) * 2.25)
+    np.testing.assert_allclose(week[:, 3], 10 - (wellness["stress"][:7] - 1) * 2.25)  # 5 is best: no stress
+    assert list(people.profiles) == ["mean_fatigue", "mean_mood", "mean_readiness", "mean_soreness"]
+    assert people.profiles["mean_readiness"].iloc[0] == pytest.approx(wellness["readiness"].mean(), abs=0.005)
+    assert notes.said("no table of participants", "means of fatigue, mood, readiness, soreness")
+    assert len(source_files(settings("pmdata", path=str(pmdata)))) == 16 + 16 + 15
+
+
+def test_pmdata_leaves_out_naps_zeros_and_second_reports(pmdata: Path) -> None:
+    sleep = json.loads((pmdata / "p01/fitbit/sleep.json").read_text())
+    first = sleep[0]["minutesAsleep"]
+    sleep += [{**sleep[0], "minutesAsleep": 30, "mainSleep": False}, {**sleep[0], "minutesAsleep": 20}]
+    (pmdata / "p01/fitbit/sleep.json").write_text(json.dumps(sleep))
+    heart = json.loads((pmdata / "p01/fitbit/resting_heart_rate.json").read_text())
+    heart[1]["value"] = {"date": None, "value": 0.0, "error": 0.0}
+    (pmdata / "p01/fitbit/resting_heart_rate.json").write_text(json.dumps(heart))
+    table = pd.read_csv(pmdata / "p01/pmsys/wellness.csv")
+    later = table.iloc[[2]].assign(effective_time_frame="2019-11-06T22:00:00.000Z", stress=5)
+    table.loc[3, "stress"] = 0
+    pd.concat([table, later]).to_csv(pmdata / "p01/pmsys/wellness.csv", index=False)
+    notes = Notes()
+    people = read(settings("pmdata", path=str(pmdata)), notes)
+    assert people.rhythms[0, 0, 0] == pytest.approx(first / 60)
+    assert people.mask[0, :, 2].tolist() == [True, False, *[True] * 5]
+    assert people.mask[0, :, 3].tolist() == [*[True] * 3, False, *[True] * 3] and people.rhythms[0, 2, 3] == 1.0
+    assert notes.said("1 answers below their scale") and notes.said("1 reports of a day that has a later one")
+
+
+def test_pmdata_takes_a_table_of_participants(pmdata: Path) -> None:
+    table = pd.DataFrame(
+        {"Participant ID": [f"p{i:02d}" for i in range(1, 17)], "Age": range(20, 36), "Gender": ["male", "female"] * 8}
+    )
+    table.to_csv(pmdata / "participants.csv", index=False)
+    people = read(settings("pmdata", path=str(pmdata), participants=str(pmdata / "participants.csv")))
+    assert list(people.profiles) == ["Age", "Gender"] and people.profiles["Age"].iloc[0] == 20
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("p02/fitbit/sleep.json", "{not json", "p02/fitbit/sleep.json: not the Fitbit records expected"),
+        ("p02/fitbit/sleep.json", '[{"dateOfSleep": "2019-11-04"}]', "not the Fitbit records expected .KeyError: 'mainSleep'"),
+        ("p02/fitbit/resting_heart_rate.json", '[{"dateTime": "2019-11-05 00:00:00", "value": {"value": 300.0}}]', "p02 has rhr 300 on 2019-11-05"),
+        ("p02/pmsys/wellness.csv", "effective_time_frame,mood\n2019-11-04T07:00:00Z,3\n", "wellness.csv: column 'fatigue' is missing"),
+    ],
+)  # fmt: skip
+def test_wrong_pmdata_files_are_refused(pmdata: Path, file: str, text: str, message: str) -> None:
+    (pmdata / file).write_text(text)
+    with pytest.raises(DataError, match=message) as caught:
+        read(settings("pmdata", path=str(pmdata)))
+    assert "\n" not in str(caught.value)
+
+
+def test_pmdata_configuration_that_cannot_be(pmdata: Path, tmp_path: Path) -> None:
+    chosen = settings("pmdata", path=str(pmdata))
+    for change, message in (
+        ({"path": str(tmp_path / "nowhere")}, "no folder below it holds pmsys/wellness.csv"),
+        ({"traits": ("mod",)}, "PMData has no measure 'mod'"),
+        ({"traits": ("stress",)}, "'stress', which is a signal"),
+        ({"traits": ()}, "data.traits is empty"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read(dataclasses.replace(chosen, **change))  # type: ignore[arg-type]
