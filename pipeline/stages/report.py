@@ -5,6 +5,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
+from generators.sources import rhythm_origin
 from pipeline import figures
 from pipeline.console import display_name, number
 from pipeline.runner import Context, Stage, peak_memory_mb, versions
@@ -27,6 +28,7 @@ def report(context: Context) -> dict[str, Any]:
     summary["run"] = {
         "preset": config.preset,
         "data": config.data.kind,
+        "rhythms": rhythm_origin(config.data),
         "labels": config.labels.kind,
         "seed": config.seed,
         "seconds": round(sum(seconds.values()), 1),
