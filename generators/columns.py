@@ -19,7 +19,7 @@ from ctgan.data_transformer import DataTransformer
 from core.errors import DataError
 from generators.quantiles import GaussianRanks
 
-_SPREAD = 4.0  # the library scales a value by four standard deviations of its mixture component
+SPREAD = 4.0  # the library scales a value by four standard deviations of its mixture component
 
 
 @dataclass(frozen=True)
@@ -133,14 +133,15 @@ def decode(
             if noise is not None:
                 within = np.clip(within + noise[first] * rng.standard_normal(len(out)), -1.0, 1.0)
             assert column.ranks is not None
-            values[column.name] = column.ranks.inverse(within * _SPREAD * sd + mean)
+            values[column.name] = column.ranks.inverse(within * SPREAD * sd + mean)
         first += column.width
     return pd.DataFrame(values)
 
 
 def _draw(logits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A category per row of ``logits`` ``[n, K]``, by the Gumbel maximum."""
-    return np.argmax(logits - np.log(rng.standard_exponential(logits.shape, dtype=logits.dtype)), axis=1)
+    noise = rng.standard_exponential(logits.shape, dtype=logits.dtype) + np.finfo(logits.dtype).tiny
+    return np.argmax(logits - np.log(noise), axis=1)
 
 
 def batch_of(rows: int, asked: int, unit: int) -> int:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from core.encoding import ProfileEncoder
 from core.errors import DataError
 from core.protocols import Tracker
 from core.random import numpy_generator
@@ -26,6 +27,8 @@ from generators.calibration import CalibratedProfiles, CalibrationSettings, cali
 from generators.copula import CopulaSettings, fit_copula
 from generators.network_settings import CTGANSettings, TVAESettings
 from generators.profile_table import check_profiles
+from generators.quality.c2st import c2st_auc
+from generators.quality.profiles import profile_scores
 
 Kind = Literal["ctgan", "tvae", "copula"]
 
@@ -145,17 +148,16 @@ def _choose(
 
 
 def _score(generator: CalibratedProfiles, fit: pd.DataFrame, validation: pd.DataFrame, seed: int) -> dict[str, float]:
-    from generators.quality.profiles import profile_quality
-
     rng = numpy_generator(seed, "profiles", "choice")
-    quality = profile_quality(generator.sample(len(validation), rng), fit, validation, rng)
+    sample, encoder = generator.sample(len(validation), rng), ProfileEncoder.fit(validation)
+    quality = profile_scores(sample, fit, validation, rng)[0]
+    shapes, pairs = quality["column_shapes"], quality["all_pair_trends"]
+    auc = c2st_auc(encoder.encode(validation), encoder.encode(sample), rng)
     # a score that is not defined (no pair that varies, too few rows for a forest) tells no candidate from another
-    pairs, auc = quality["all_pair_trends"], quality["c2st_auc"]
-    pairs, auc = (1.0 if pairs is None else pairs), (0.5 if auc is None else auc)
-    score = quality["column_shapes"] + pairs - 2 * max(auc - 0.5, 0.0)
+    shapes, pairs, auc = (1.0 if shapes is None else shapes), (1.0 if pairs is None else pairs), (auc or 0.5)
     return {
-        "score": score,
-        "column_shapes": quality["column_shapes"],
+        "score": shapes + pairs - 2 * max(auc - 0.5, 0.0),
+        "column_shapes": shapes,
         "all_pair_trends": pairs,
         "c2st_auc": auc,
         "effective_share": generator.effective_share,

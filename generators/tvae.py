@@ -143,9 +143,8 @@ def fit_tvae(profiles: pd.DataFrame, settings: TVAESettings, seed: int, tracker:
         enable_gpu=False,
         verbose=False,
     )
-    with one_thread(), seeded_init(seed), legacy_seed(seed):
-        with suppress(_Stopped):
-            model.fit(table, discrete)
+    with one_thread(), seeded_init(seed), legacy_seed(seed), suppress(_Stopped):
+        model.fit(table, discrete)
     decoder = model.averaged()
     return TVAEProfiles(
         with_mixtures(columns, model.transformer), decoder, settings.embedding_dim, tuple(settings.decompress_dims)
