@@ -105,10 +105,11 @@ def write_pmdata(folder: Path, persons: int, days: int, rng: np.random.Generator
     for number in range(1, persons + 1):
         pid = f"p{number:02d}"
         own = rng.normal(size=4)
+        strain = np.repeat(rng.normal(size=-(-days // 7)), 7)[:days]  # bad weeks are bad in everything
         (folder / pid / "pmsys").mkdir(parents=True)
         (folder / pid / "fitbit").mkdir()
         answer = {
-            column: np.clip(np.rint(3 + own[k % 4] * 0.6 + rng.normal(size=days) * 0.8), 1, 5).astype(int)
+            column: np.clip(np.rint(3 + own[k % 4] * 0.4 - strain + rng.normal(size=days) * 0.8), 1, 5).astype(int)
             for k, column in enumerate(("fatigue", "mood", "sleep_quality", "soreness", "stress"))
         }
         table = pd.DataFrame(
@@ -132,12 +133,14 @@ def write_pmdata(folder: Path, persons: int, days: int, rng: np.random.Generator
                 "efficiency": 92,
                 "mainSleep": True,
             }
-            for i, (day, minutes) in enumerate(zip(dates, rng.normal(410, 70, days).clip(200, 700), strict=True))
+            for i, (day, minutes) in enumerate(
+                zip(dates, (rng.normal(410, 60, days) - 40 * strain).clip(200, 700), strict=True)
+            )
         ]
         (folder / pid / "fitbit/sleep.json").write_text(json.dumps(sleep))
         if pid in no_heart:
             continue
-        rates = (60 + 5 * own[0] + rng.normal(size=days)).round(2)
+        rates = (60 + 5 * own[0] + strain + rng.normal(size=days)).round(2)
         heart = [
             {
                 "dateTime": f"{day:%Y-%m-%d} 00:00:00",

@@ -26,3 +26,16 @@ def test_every_stage_is_listed() -> None:
 
     for stage in STAGES:
         assert f"| `{stage.name}` |" in README
+
+
+def test_every_source_is_described_and_its_commands_are_right() -> None:
+    from pipeline.config import check_command_line, choices
+
+    section = README[README.index("## Your own cohort") : README.index("## What it does not do")]
+    for choice in choices("data"):
+        assert choice == "reference" or f"`{choice}`" in section, choice
+        assert f"`{choice}`" in (ROOT / "data/README.md").read_text(), choice
+    commands = re.findall(r"python run_pipeline.py (.*)", section)
+    assert len(commands) >= 5
+    for command in commands:
+        check_command_line(command.split())
