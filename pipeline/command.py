@@ -16,6 +16,7 @@ from core.errors import ConfigError, ManoError
 from pipeline import console as screen
 from pipeline.config import CONF, Config, build, check_command_line, plain
 from pipeline.journey import show_journey
+from pipeline.quality_table import QUALITY_STAGES, stage_quality
 from pipeline.runner import run_stage, stale_needs
 from pipeline.stages import STAGES
 from pipeline.store import RunStore, write_bytes, write_json
@@ -82,6 +83,8 @@ def execute(config: Config, console: Console, overrides: Sequence[str] = ()) -> 
             stage_started = time.time()
             ran = run_stage(stage, config, store, console, force=config.force)
             screen.stage_line(console, stage.name, ran, time.time() - stage_started, store.metrics(stage.name))
+            if config.stage in QUALITY_STAGES or (ran and stage.name == "cohort"):
+                console.print(stage_quality(stage.name, store))
             if stage.name == "report":
                 write_bytes(store.root / "summary.json", store.read("report", "summary.json"))
         write_json(store.root / "config.json", {"options": options, "config": plain(config)})

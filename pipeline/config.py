@@ -24,7 +24,6 @@ from core.errors import ConfigError
 from core.settings import Count, Fraction, Index
 from envs.rewards import EnvSettings
 from envs.trial import TrialSettings
-from generators.copula import CopulaSettings
 from generators.labels import LabelSettings
 from generators.profiles import ProfileSettings
 from generators.sources import DataSettings
@@ -78,7 +77,6 @@ class CohortSettings:
     sensitive: str | None  # profile column whose inference by an attacker is measured
     shadows: Index  # shadow generators the membership attacker trains; 0 for no such attack
     shadow_generators: Literal["quick", "same"]  # Gaussian copula and hierarchical weeks, or the run's own generators
-    shadow_copula: CopulaSettings  # how quick shadows learn profiles
 
 
 @dataclass(frozen=True)

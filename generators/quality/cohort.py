@@ -1,7 +1,7 @@
 """Does the synthetic cohort hang together, is it useful, and does it keep its training persons' secrets?
 
 Every number stands beside what real persons get in the synthetic ones' place (``ceiling``), what a trivial cohort gets
-(``baseline``: shuffled columns, weeks dealt out anew, shuffled labels, a published training set) and, where chance
+(``baseline``: shuffled columns, weeks dealt out anew, shares of classes, a published training set) and, where chance
 matters, its 95 % interval over persons (``ci``).
 """
 
