@@ -105,7 +105,10 @@ class _Heads:
     """
 
     def __init__(self, columns: Columns):
-        spans, values, asked, first = [], [], [], 0
+        spans: list[tuple[int, int]] = []
+        values: list[int] = []
+        asked: list[int] = []
+        first = 0
         trained = [column for column in columns if column.trained]
         size, numeric = sum(column.width for column in trained), sum(column.kind == "continuous" for column in trained)
         self.mean, self.spread = torch.zeros(size, numeric), torch.zeros(size, numeric)  # of each component's score

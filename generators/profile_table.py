@@ -7,6 +7,7 @@ from core.errors import DataError
 from core.protocols import Tracker
 
 _NEARLY = 0.95  # share of different persons that a column must tell apart to count as an identifier
+_HEAD = 20_000  # rows that say how many different ones there are at least
 _FEW = 20  # values below which nothing is called an identifier
 _MANY = 200  # values from which evenness alone tells a number that was handed out from one that was measured
 _EVEN = 1.36  # Kolmogorov-Smirnov distance times sqrt(n) below which even spread is not rejected (5 %)
@@ -91,19 +92,22 @@ def id_like(profiles: pd.DataFrame) -> list[str]:
     hardly repeat (an income, a body mass index) crowd somewhere and have decimals; numbers handed out are consecutive or
     spread evenly from the first to the last.
     """
-    candidates = [name for name in profiles if profiles[name].nunique() >= _FEW]
+    at_least = len(profiles.head(_HEAD).drop_duplicates())  # so that a large table is seldom searched whole
+    candidates = [name for name in profiles if profiles[name].nunique() >= max(_FEW, _NEARLY * at_least)]
+    candidates = [name for name in candidates if _names_somebody(profiles[name])]
     if not candidates:
         return []
     different = len(profiles.drop_duplicates())
     found = []
     for name in candidates:
-        values = profiles[name]
         others = profiles.shape[1] > 1 and len(profiles.drop(columns=name).drop_duplicates()) >= different / 2
-        if values.nunique() < _NEARLY * (different if others else len(profiles)):
-            continue
-        if not pd.api.types.is_numeric_dtype(values) or _handed_out(values.to_numpy(float)):
+        if profiles[name].nunique() >= _NEARLY * (different if others else len(profiles)):
             found.append(str(name))
     return found
+
+
+def _names_somebody(values: pd.Series) -> bool:
+    return not pd.api.types.is_numeric_dtype(values) or _handed_out(values.to_numpy(float))
 
 
 def _handed_out(values: np.ndarray) -> bool:
