@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from core.cohort import Cohort
 from core.protocols import NullTracker
-from generators.sources import DataSettings
+from generators.sources import DataSettings, read_source
 from pipeline.config import load_config
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +39,10 @@ def _composed(*overrides: str) -> DataSettings:
 def settings(name: str, *overrides: str, **fields: Any) -> DataSettings:
     """The source ``name`` as the command line would compose it, with ``fields`` set."""
     return replace(_composed(f"data={name}", *overrides), **fields)
+
+
+def read(chosen: DataSettings, notes: Notes | None = None, seed: int = 0) -> Cohort:
+    return read_source(chosen, 0, np.random.default_rng(seed), notes or Notes())
 
 
 def sleep_health_table(rows: int, rng: np.random.Generator) -> pd.DataFrame:

@@ -10,7 +10,9 @@ In the reference population a person's latents g and levels l are one Gaussian, 
 What the table reports (some latents through their scores, some levels) is the condition; what it does not is drawn from
 the rest of that Gaussian; x where unknown is a person's drawn from the population. The days then are
 ``level + weekend + sd r^exponent VAR(1)`` as everywhere in :mod:`generators.sources.reference`. Such weeks carry what the
-table says of the level and what the model says of the days: nothing can be learned from them about real days.
+table says of the level and what the model says of the days: nothing can be learned from them about real days. Their mask
+is True, since False means "filled, do not train on it" downstream; that nothing was observed is the source's to say
+(``simulates_weeks``), and the stage records it as ``observed_share`` 0.
 """
 
 import numpy as np
@@ -49,7 +51,7 @@ def simulated_weeks(
         person: int64 ``[M]``, the row of each week's person.
     """
     x = sample_visible(p, len(traits), rng)
-    x = x.assign(**{column: traits[column].where(traits[column].notna(), x[column]) for column in traits})
+    x = x.assign(**{str(column): traits[column].where(traits[column].notna(), x[column]) for column in traits})
     both = conditional_draw(*_joint(p, x), np.concatenate([latents, levels], axis=1), rng)
     log_r = sample_irregularity(p, both[:, :3], rng)
     weeks = np.empty((len(person), DAYS, levels.shape[1]), np.float32)
