@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from core.cohort import RISK_CLASSES, Cohort
 from core.errors import DataError
@@ -66,14 +67,15 @@ def cohort_quality(
     counts = np.bincount(synthetic.risk, minlength=len(RISK_CLASSES))
     n = min(synthetic.persons, train.persons, holdout.persons)
     drawn, real, other = (one_week_each(cohort, rng, n) for cohort in (synthetic, train, holdout))
-    parts = [
-        _fidelity(drawn.profiles, real.profiles, other.profiles, rng),
-        dependence(drawn, real, other, rng),
-        utility(synthetic, train, holdout, hidden, rng),
-        _membership(synthetic, train, holdout, shadows, rng),
-        _attributes(synthetic, train, holdout, sensitive, rng),
-        _copies(synthetic, train, holdout),
-    ]
+    with threadpool_limits(1):  # on tables this small a second thread costs time, on a busy machine a lot of it
+        parts = [
+            _fidelity(drawn.profiles, real.profiles, other.profiles, rng),
+            dependence(drawn, real, other, rng),
+            utility(synthetic, train, holdout, hidden, rng),
+            _membership(synthetic, train, holdout, shadows, rng),
+            _attributes(synthetic, train, holdout, sensitive, rng),
+            _copies(synthetic, train, holdout),
+        ]
     report = {"persons": synthetic.persons, "risk_counts": dict(zip(RISK_CLASSES, counts.tolist(), strict=True))}
     for part in parts:
         report |= {key: value for key, value in part.items() if key not in BESIDE}
