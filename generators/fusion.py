@@ -6,12 +6,21 @@ from core.cohort import Cohort
 from core.errors import DataError
 from core.protocols import ProfileGenerator, RhythmGenerator
 from core.signals import DAYS, Signals
+from generators.missingness import Missingness, fill
 
 
 def fuse(
-    profiles: ProfileGenerator, rhythms: RhythmGenerator, n: int, signals: Signals, rng: np.random.Generator
+    profiles: ProfileGenerator,
+    rhythms: RhythmGenerator,
+    n: int,
+    signals: Signals,
+    rng: np.random.Generator,
+    missing: Missingness | None = None,
 ) -> Cohort:
-    """Draw ``n`` whole persons, everything observed and not yet labelled; person ``i`` is row ``i``.
+    """Draw ``n`` whole persons, not yet labelled; person ``i`` is row ``i``.
+
+    Every day is observed, unless ``missing`` says how real people miss days: those are then filled as a source fills
+    them, and the mask tells.
 
     Raises:
         DataError: the weeks do not have the shape ``[n, 7, len(signals)]``: the rhythm model knows other signals.
@@ -23,10 +32,11 @@ def fuse(
             f"fusion: the rhythm generator gave weeks of shape {weeks.shape}, expected {(n, DAYS, len(signals))}; "
             "train it on the same signals"
         )
+    mask = np.ones(weeks.shape, dtype=bool) if missing is None else missing.sample(n, rng)
     return Cohort(
         drawn.reset_index(drop=True),
-        weeks.astype(np.float32),
-        np.ones(weeks.shape, dtype=bool),
+        fill(weeks.astype(np.float32), mask),
+        mask,
         np.arange(n, dtype=np.int64),
         signals,
     )

@@ -8,20 +8,20 @@ In rank-Gauss scores, of person i, day t and all C signals at once:
 S, R and the residual's stationary covariance G are fitted to the covariances at lags 0..6: S + R^lag G.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy.optimize import least_squares
-from sklearn.linear_model import RidgeCV
 
 from core.artifact import Artifact
 from core.cohort import Cohort
-from core.encoding import ProfileEncoder
-from core.errors import ArtifactError
-from core.signals import DAYS, Signal, Signals
-from generators.rank_gauss import RankGauss
+from core.signals import DAYS, Signals
+from generators.person_regression import regress_persons
+from generators.week_space import WeekSpace
+
+KIND = "hierarchical"
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,11 @@ class HierarchicalRhythms:
     person: np.ndarray
     residual: np.ndarray
     rho: np.ndarray
-    margins: RankGauss
-    encoder: ProfileEncoder
-    signals: Signals
+    space: WeekSpace
+
+    @property
+    def signals(self) -> Signals:
+        return self.space.signals
 
     def sample(self, profiles: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
         """One week for each profile: float32 ``[N, 7, C]``, physical units, within each signal's range.
@@ -53,7 +55,7 @@ class HierarchicalRhythms:
             DataError: a profile column is missing.
         """
         n, c = len(profiles), len(self.signals)
-        level = self.encoder.encode(profiles) @ self.slope + self.intercept
+        level = self.space.encoder.encode(profiles) @ self.slope + self.intercept
         level = level + rng.standard_normal((n, c)) @ _root(self.person)  # (N, C)
         step = _root(self.residual - self.rho[:, None] * self.residual * self.rho[None])
         state = rng.standard_normal((n, c)) @ _root(self.residual)
@@ -62,14 +64,10 @@ class HierarchicalRhythms:
             if day:
                 state = self.rho * state + rng.standard_normal((n, c)) @ step
             scores[:, day] = self.weekday[day] + level + state
-        weeks = self.margins.to_values(scores)
-        return np.clip(weeks, [s.low for s in self.signals], [s.high for s in self.signals]).astype(np.float32)
+        return self.space.weeks(scores)
 
     def to_artifact(self) -> Artifact:
-        tensors = {name: torch.from_numpy(getattr(self, name)) for name in _ARRAYS}
-        tensors |= {f"margin.{k}": torch.from_numpy(v) for k, v in enumerate(self.margins.sorted_values)}
-        signals = [asdict(signal) for signal in self.signals]
-        return Artifact(tensors, {"kind": "hierarchical", "encoder": self.encoder.to_meta(), "signals": signals})
+        return self.space.artifact(KIND, {name: torch.from_numpy(getattr(self, name)) for name in _ARRAYS})
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> "HierarchicalRhythms":
@@ -78,42 +76,30 @@ class HierarchicalRhythms:
         Raises:
             ArtifactError: the artifact is of another kind of model.
         """
-        if artifact.meta.get("kind") != "hierarchical":
-            raise ArtifactError(
-                f"rhythm model is of kind '{artifact.meta.get('kind')}', expected 'hierarchical'; train it again with stage=rhythms"
-            )
-        signals = tuple(Signal(**signal) for signal in artifact.meta["signals"])
-        margins = RankGauss(tuple(artifact.tensors[f"margin.{k}"].numpy() for k in range(len(signals))))
-        arrays = {name: artifact.tensors[name].numpy() for name in _ARRAYS}
-        return cls(
-            **arrays, margins=margins, encoder=ProfileEncoder.from_meta(artifact.meta["encoder"]), signals=signals
-        )
+        space = WeekSpace.from_artifact(artifact, KIND)
+        return cls(**{name: artifact.tensors[name].numpy() for name in _ARRAYS}, space=space)
 
 
 _ARRAYS = ("weekday", "slope", "intercept", "person", "residual", "rho")
 
 
 def fit_hierarchical(cohort: Cohort) -> HierarchicalRhythms:
-    """Fit to the observed days of a cohort; the only randomness is how repeated values share their ranks (fixed)."""
-    encoder = ProfileEncoder.fit(cohort.profiles)
-    margins = RankGauss.fit(cohort.rhythms, cohort.mask)
-    scores = margins.to_scores(cohort.rhythms, np.random.default_rng(0))
+    """Fit to the observed days of a cohort; the only randomness is how repeated values share their ranks (fixed).
+
+    Raises:
+        DataError: a signal was never observed.
+    """
+    space = WeekSpace.fit(cohort)
+    scores = space.scores(cohort, np.random.default_rng(0))
     mask = cohort.mask.astype(float)
     weekday = (scores * mask).sum(0) / np.maximum(mask.sum(0), 1)  # (7, C)
     centred = (scores - weekday) * mask
     level = centred.sum(1) / np.maximum(mask.sum(1), 1)  # (N, C)
-    slope, intercept = _regress(encoder.encode(cohort.profiles).astype(float), level)
-    rest = (centred - (encoder.encode(cohort.profiles) @ slope + intercept)[:, None]) * mask
+    features = space.encoder.encode(cohort.profiles).astype(float)
+    found = regress_persons(features, level, mask.sum(1), cohort.person)
+    rest = (centred - (features @ found.slope + found.intercept)[:, None]) * mask
     person, residual, rho = _decompose(*_lagged_covariances(rest, mask))
-    return HierarchicalRhythms(weekday, slope, intercept, person, residual, rho, margins, encoder, cohort.signals)
-
-
-def _regress(features: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ridge regression of person means on the profile, its penalty chosen by leave-one-out."""
-    if features.shape[1] == 0:
-        return np.zeros((0, level.shape[1])), level.mean(0)
-    ridge = RidgeCV(alphas=np.logspace(-1, 4, 11)).fit(features, level)
-    return ridge.coef_.reshape(level.shape[1], -1).T.copy(), np.asarray(ridge.intercept_, float).reshape(-1)
+    return HierarchicalRhythms(weekday, found.slope, found.intercept, person, residual, rho, space)
 
 
 def _lagged_covariances(rest: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,6 @@ and on the data.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,12 +14,14 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from core.artifact import Artifact
-from core.encoding import ProfileEncoder
-from core.errors import ArtifactError
 from core.random import seeded_init
 from core.settings import Count
-from core.signals import DAYS, Signal, Signals
-from generators.rank_gauss import RankGauss
+from core.signals import DAYS, Signals
+from generators.condition import Condition
+from generators.week_correction import Correction, WeekShape
+from generators.week_space import WeekSpace
+
+KIND = "timegan"
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,14 @@ class TimeGAN:
 
     sampler: Sampler
     sizes: TimeGANNetworks
-    margins: RankGauss
-    encoder: ProfileEncoder
-    signals: Signals
+    space: WeekSpace
+    condition: Condition
+    correction: Correction
+    shape: WeekShape
+
+    @property
+    def signals(self) -> Signals:
+        return self.space.signals
 
     def sample(self, profiles: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
         """One week for each profile: float32 ``[N, 7, C]``, physical units, within each signal's range.
@@ -112,25 +118,14 @@ class TimeGAN:
         Raises:
             DataError: a profile column is missing.
         """
-        n = len(profiles)
-        features = torch.from_numpy(self.encoder.encode(profiles))
-        person = torch.from_numpy(rng.standard_normal((n, self.sizes.person_noise), dtype=np.float32))
-        day = torch.from_numpy(rng.standard_normal((n, DAYS, self.sizes.day_noise), dtype=np.float32))
-        with torch.no_grad():
-            scores = self.sampler.recovery(self.sampler.latent(person, day, features), features)
-        weeks = self.margins.to_values(scores.numpy())
-        return np.clip(weeks, [s.low for s in self.signals], [s.high for s in self.signals]).astype(np.float32)
+        features = self.space.encoder.encode(profiles)
+        scores = self.correction(raw_scores(self.sampler, self.sizes, self.condition(features), rng), features)
+        return self.space.within_range(self.shape(self.space.margins.to_values(scores)))
 
     def to_artifact(self) -> Artifact:
         tensors = {f"sampler.{name}": value for name, value in self.sampler.state_dict().items()}
-        tensors |= {f"margin.{k}": torch.from_numpy(v) for k, v in enumerate(self.margins.sorted_values)}
-        meta: dict[str, Any] = {
-            "kind": "timegan",
-            "sizes": asdict(self.sizes),
-            "encoder": self.encoder.to_meta(),
-            "signals": [asdict(signal) for signal in self.signals],
-        }
-        return Artifact(tensors, meta)
+        tensors |= self.condition.tensors() | self.correction.tensors() | self.shape.tensors()
+        return self.space.artifact(KIND, tensors, sizes=asdict(self.sizes))
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> "TimeGAN":
@@ -139,17 +134,22 @@ class TimeGAN:
         Raises:
             ArtifactError: the artifact is of another kind of model.
         """
-        if artifact.meta.get("kind") != "timegan":
-            raise ArtifactError(
-                f"rhythm model is of kind '{artifact.meta.get('kind')}', expected 'timegan'; train it again with stage=rhythms"
-            )
-        signals = tuple(Signal(**signal) for signal in artifact.meta["signals"])
-        sizes, encoder = TimeGANNetworks(**artifact.meta["sizes"]), ProfileEncoder.from_meta(artifact.meta["encoder"])
+        space = WeekSpace.from_artifact(artifact, KIND)
+        sizes, condition = TimeGANNetworks(**artifact.meta["sizes"]), Condition.from_tensors(artifact.tensors)
         with seeded_init(0):  # the weights are overwritten: building must not move the global generator
-            sampler = Sampler(len(signals), encoder.size, sizes)
+            sampler = Sampler(len(space.signals), condition.size, sizes)
         prefix = "sampler."
         sampler.load_state_dict(
             {name[len(prefix) :]: value for name, value in artifact.tensors.items() if name.startswith(prefix)}
         )
-        margins = RankGauss(tuple(artifact.tensors[f"margin.{k}"].numpy() for k in range(len(signals))))
-        return cls(sampler.eval(), sizes, margins, encoder, signals)
+        correction, shape = Correction.from_tensors(artifact.tensors), WeekShape.from_tensors(artifact.tensors)
+        return cls(sampler.eval(), sizes, space, condition, correction, shape)
+
+
+def raw_scores(sampler: Sampler, sizes: TimeGANNetworks, condition: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw scores ``[N, 7, C]`` float64 for conditions ``[N, K]``."""
+    n, given = len(condition), torch.from_numpy(condition)
+    person = torch.from_numpy(rng.standard_normal((n, sizes.person_noise), dtype=np.float32))
+    day = torch.from_numpy(rng.standard_normal((n, DAYS, sizes.day_noise), dtype=np.float32))
+    with torch.no_grad():
+        return sampler.recovery(sampler.latent(person, day, given), given).numpy().astype(np.float64)

@@ -26,8 +26,8 @@ from envs.rewards import EnvSettings
 from envs.trial import TrialSettings
 from generators.labels import LabelSettings
 from generators.profiles import ProfileSettings
+from generators.rhythms import RhythmSettings
 from generators.sources import DataSettings
-from generators.timegan_training import TimeGANSettings
 from intervention.evaluation import EvaluateSettings
 from intervention.training import PolicySettings
 from intervention.trials import TrialsSettings
@@ -76,6 +76,7 @@ class CohortSettings:
     persons: Count  # synthetic persons
     sensitive: str | None  # profile column whose inference by an attacker is measured
     shadows: Index  # shadow generators the membership attacker trains; 0 for no such attack
+    missing: Literal["none", "realistic"]  # whether synthetic persons miss days as the training persons do
     shadow_generators: Literal["quick", "same"]  # Gaussian copula and hierarchical weeks, or the run's own generators
 
 
@@ -96,7 +97,7 @@ class Config:
     data: Annotated[DataSettings, Field(discriminator="kind")]
     labels: Annotated[LabelSettings, Field(discriminator="kind")]
     profiles: ProfileSettings
-    rhythms: TimeGANSettings
+    rhythms: RhythmSettings
     cohort: CohortSettings
     risk: RiskSettings
     trial: TrialSettings

@@ -10,7 +10,7 @@ from generators.fusion import fuse
 from generators.hierarchical import fit_hierarchical
 from generators.profiles import fit_profiles
 from generators.quality.shadows import Shadows
-from generators.timegan_training import fit_timegan
+from generators.rhythms import fit_rhythms
 from pipeline.config import Config
 from pipeline.store import RunStore
 from pipeline.tracker import RunTracker
@@ -50,4 +50,4 @@ def _same(config: Config, store: RunStore, members: Cohort, seed: int) -> tuple[
     chosen = store.metrics("profiles")["choice"]["generator"]  # no contest a second time
     silent = NullTracker()
     profiles = fit_profiles(members.profiles, replace(config.profiles, generator=chosen), seed, silent, members.person)
-    return profiles, fit_timegan(members, config.rhythms, seed, silent)
+    return profiles, fit_rhythms(members, config.rhythms, seed, silent).model

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from core.cohort import Cohort
 from core.signals import DEFAULT_SIGNALS, Signal, Signals
-from generators.timegan_training import TimeGANSettings
+from generators.rhythms import RhythmSettings
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "rhythms.yaml"
 FIFTH: Signals = (*DEFAULT_SIGNALS, Signal("hrv", "ms", 5.0, 200.0, +1))
@@ -18,11 +18,11 @@ CENTRE, BETWEEN, WITHIN = (7.0, 6.0, 66.0, 5.0, 45.0), (0.6, 0.9, 5.0, 1.0, 9.0)
 RHO = (0.0, 0.1, 0.8, 0.3, 0.4)
 
 
-def demo_settings() -> TimeGANSettings:
-    return TypeAdapter(TimeGANSettings).validate_python(yaml.safe_load(CONF.read_text())["rhythms"])
+def demo_settings() -> RhythmSettings:
+    return TypeAdapter(RhythmSettings).validate_python(yaml.safe_load(CONF.read_text())["rhythms"])
 
 
-def tiny_settings() -> TimeGANSettings:
+def tiny_settings() -> RhythmSettings:
     """A few seconds at most on one thread."""
     settings = demo_settings()
     networks = replace(settings.networks, hidden=16, latent=8, discriminator_hidden=24)
@@ -35,7 +35,8 @@ def made_cohort(n: int, seed: int, signals: Signals = DEFAULT_SIGNALS) -> Cohort
     distress, age = rng.normal(size=n), rng.integers(18, 80, n)
     level = rng.normal(size=(n, c)) * 0.7 + distress[:, None] * np.array([-0.5, -0.7, 0.4, 0.7, -0.6])[:c]
     mixing = np.eye(c)
-    mixing[1, 3], mixing[3, 1] = -0.3, -0.3
+    if c > 3:
+        mixing[1, 3], mixing[3, 1] = -0.3, -0.3
     rho, root = np.array(RHO)[:c], np.linalg.cholesky(mixing)
     days = np.empty((n, 7, c))
     days[:, 0] = rng.normal(size=(n, c)) @ root.T

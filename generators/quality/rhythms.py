@@ -11,69 +11,108 @@ from scipy.stats import ks_2samp
 from torch import Tensor, nn
 
 from core.random import seeded_init
-from core.signals import DAYS
 from generators.quality.c2st import c2st_auc
 
 GRU_HIDDEN, GRU_STEPS, GRU_BATCH, GRU_RATE = 24, 400, 256, 1e-2
 
 
-def rhythm_quality(synthetic: np.ndarray, holdout: np.ndarray, rng: np.random.Generator) -> dict[str, float | None]:
+def rhythm_quality(
+    synthetic: np.ndarray,
+    holdout: np.ndarray,
+    rng: np.random.Generator,
+    mask: np.ndarray | None = None,
+    synthetic_mask: np.ndarray | None = None,
+) -> dict[str, float | None]:
     """Scores of ``synthetic [N, 7, C]`` against ``holdout [M, 7, C]``, physical units; the larger is subsampled.
+
+    ``mask`` (bool ``[M, 7, C]``) tells what of ``holdout`` was observed; ``synthetic_mask`` is for real weeks in the
+    place of synthetic ones. Row by row both sides lose the days that either lacks: what fills a gap counts nowhere.
 
     Scores (1 is best): ``distribution_score`` (1 - KS distance of week means, mean over signals), ``day_signal_mean``
     and ``day_signal_min`` (of each weekday's values), ``within_week_sd`` (of sd over the week's days).
     Errors (0 is best), mean absolute differences: ``cross_correlation_error`` (within-person, same day),
     ``lag1_error`` (within-person, next day), ``icc_error``; ``gru_discriminative`` (|accuracy - 1/2| of a GRU on
-    weeks it has not seen). ``c2st_auc``: of a random forest on flat weeks, 0.5 is best.
-
-    Raises:
-        DataError: fewer than 8 weeks on a side.
+    weeks it has not seen). ``c2st_auc``: of a random forest on flat weeks, 0.5 is best, None below 8 weeks.
     """
     n = min(len(synthetic), len(holdout))
-    fake, real = (weeks[rng.permutation(len(weeks))[:n]].astype(float) for weeks in (synthetic, holdout))
-    days = _overlap(fake.reshape(n, -1), real.reshape(n, -1))
+    rows = [rng.permutation(len(weeks))[:n] for weeks in (synthetic, holdout)]
+    seen = _rows(mask, holdout, rows[1]) & _rows(synthetic_mask, synthetic, rows[0])
+    fake, real = (
+        _hidden(weeks[row].astype(float), seen) for weeks, row in zip((synthetic, holdout), rows, strict=True)
+    )
+    known, varied, flat_seen = seen.any(1), seen.sum(1) > 2, seen.reshape(n, -1)
+    days = _overlap(fake.reshape(n, -1), flat_seen, real.reshape(n, -1), flat_seen)
+    centre = _share(real.sum((0, 1)), seen.sum((0, 1)))
+    flat = [
+        np.where(seen, weeks, centre).reshape(n, -1) for weeks in (fake, real)
+    ]  # gaps: the same constant on both sides
     return {
-        "distribution_score": float(_overlap(fake.mean(1), real.mean(1)).mean()),
+        "distribution_score": float(_overlap(_means(fake, seen), known, _means(real, seen), known).mean()),
         "day_signal_mean": float(days.mean()),
         "day_signal_min": float(days.min()),
-        "within_week_sd": float(_overlap(fake.std(1, ddof=1), real.std(1, ddof=1)).mean()),
-        "cross_correlation_error": _gap(cross_correlations(fake), cross_correlations(real)),
-        "lag1_error": _gap(lag1_correlations(fake), lag1_correlations(real)),
-        "icc_error": _gap(intraclass_correlations(fake), intraclass_correlations(real)),
-        "gru_discriminative": gru_discriminative(fake, real, rng),
-        "c2st_auc": c2st_auc(real.reshape(n, -1), fake.reshape(n, -1), rng),
+        "within_week_sd": float(_overlap(_spreads(fake, seen), varied, _spreads(real, seen), varied).mean()),
+        "cross_correlation_error": _gap(cross_correlations(fake, seen), cross_correlations(real, seen)),
+        "lag1_error": _gap(lag1_correlations(fake, seen), lag1_correlations(real, seen)),
+        "icc_error": _gap(intraclass_correlations(fake, seen), intraclass_correlations(real, seen)),
+        "gru_discriminative": gru_discriminative(flat[0].reshape(fake.shape), flat[1].reshape(real.shape), rng),
+        "c2st_auc": c2st_auc(flat[1], flat[0], rng),
     }
 
 
-def cross_correlations(weeks: np.ndarray) -> np.ndarray:
-    """Within-person same-day correlations, pooled over persons: one per pair of signals, of ``[N, 7, C]``."""
-    deviation = _deviations(weeks).reshape(-1, weeks.shape[2])
-    scale = np.sqrt((deviation**2).sum(0))
-    products = deviation.T @ deviation
-    correlation = np.divide(
-        products, np.outer(scale, scale), out=np.zeros_like(products), where=np.outer(scale, scale) > 0
+def rhythm_distance(synthetic: np.ndarray, real: np.ndarray, mask: np.ndarray) -> float:
+    """One number of how far weeks ``[N, 7, C]`` are from ``real [M, 7, C]`` (0: not at all), for choosing between models.
+
+    The KS distances of week means, weekday values and within-week sd, and the errors of cross-correlation, next-day
+    correlation and ICC, each the mean over what it is of, averaged. Every weekday and signal of ``real`` counts where
+    ``mask`` says it was observed; the synthetic weeks are taken whole, and all of them.
+    """
+    whole = np.ones(synthetic.shape, bool)
+    n, m = len(synthetic), len(real)
+    fake, true = synthetic.astype(float), _hidden(real.astype(float), mask)
+    pairs = (
+        (fake.reshape(n, -1), whole.reshape(n, -1), true.reshape(m, -1), mask.reshape(m, -1)),
+        (_means(fake, whole), whole.any(1), _means(true, mask), mask.any(1)),
+        (_spreads(fake, whole), whole.any(1), _spreads(true, mask), mask.sum(1) > 2),
     )
-    return correlation[np.triu_indices(weeks.shape[2], 1)]
+    distances = [1 - _overlap(*each).mean() for each in pairs]
+    errors = [
+        _gap(statistic(fake, whole), statistic(true, mask))
+        for statistic in (cross_correlations, lag1_correlations, intraclass_correlations)
+    ]
+    return float(np.mean(distances + errors))
 
 
-def lag1_correlations(weeks: np.ndarray) -> np.ndarray:
+def cross_correlations(weeks: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """Within-person same-day correlations, pooled over persons: one per pair of signals, of ``[N, 7, C]``."""
+    c = weeks.shape[2]
+    seen = _seen(weeks, mask).reshape(-1, c).astype(float)
+    deviation = _deviations(weeks, mask).reshape(-1, c)
+    scale = np.sqrt((deviation**2).T @ seen)  # (C, C): of the row's signal, where the column's was observed too
+    return _share(deviation.T @ deviation, scale * scale.T)[np.triu_indices(c, 1)]
+
+
+def lag1_correlations(weeks: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     """Within-person correlation of a day with the next, pooled, ``[C]``.
 
     Deviations are from each week's own mean, which pulls it down (independent days give -1/6) on both sides alike.
     """
-    deviation = _deviations(weeks)
-    variance = (deviation**2).sum((0, 1)) * (DAYS - 1) / DAYS
-    return np.divide(
-        (deviation[:, :-1] * deviation[:, 1:]).sum((0, 1)), variance, out=np.zeros_like(variance), where=variance > 0
-    )
+    seen, deviation = _seen(weeks, mask), _deviations(weeks, mask)
+    pairs = (seen[:, :-1] & seen[:, 1:]).sum((0, 1))
+    variance = _share((deviation**2).sum((0, 1)), seen.sum((0, 1)))
+    return _share((deviation[:, :-1] * deviation[:, 1:]).sum((0, 1)), pairs * variance)
 
 
-def intraclass_correlations(weeks: np.ndarray) -> np.ndarray:
+def intraclass_correlations(weeks: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     """ICC(1) by one-way analysis of variance, ``[C]``: the share of a day's variance that is the person's."""
-    between = DAYS * weeks.mean(1).var(0, ddof=1)
-    within = weeks.var(1, ddof=1).mean(0)
-    total = between + (DAYS - 1) * within
-    return np.divide(between - within, total, out=np.zeros_like(total), where=total > 0)
+    seen = _seen(weeks, mask)
+    days, persons = seen.sum(1), seen.any(1).sum(0)  # (N, C), (C,)
+    total = days.sum(0)
+    means = _means(weeks, seen)
+    grand = _share((days * means).sum(0), total)
+    between = _share((days * (means - grand) ** 2).sum(0), persons - 1.0)
+    within = _share((_deviations(weeks, mask) ** 2).sum((0, 1)), total - persons)
+    size = _share(total - _share((days**2).sum(0), total), persons - 1.0)  # days a person: 7 where nothing is missing
+    return _share(between - within, between + (size - 1) * within)
 
 
 def gru_discriminative(synthetic: np.ndarray, real: np.ndarray, rng: np.random.Generator) -> float:
@@ -115,13 +154,44 @@ def _train_gru(weeks: Tensor, label: Tensor, random: torch.Generator) -> _WeekCl
     return network
 
 
-def _overlap(fake: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """1 - Kolmogorov-Smirnov distance of each column."""
-    return np.array([1 - ks_2samp(fake[:, k], real[:, k]).statistic for k in range(real.shape[1])])
+def _overlap(fake: np.ndarray, fake_seen: np.ndarray, real: np.ndarray, real_seen: np.ndarray) -> np.ndarray:
+    """1 - Kolmogorov-Smirnov distance of each column's observed rows; columns never observed are left out."""
+    columns = np.flatnonzero(fake_seen.any(0) & real_seen.any(0))
+    return np.array([1 - ks_2samp(fake[fake_seen[:, k], k], real[real_seen[:, k], k]).statistic for k in columns])
 
 
-def _deviations(weeks: np.ndarray) -> np.ndarray:
-    return weeks - weeks.mean(1, keepdims=True)
+def _rows(mask: np.ndarray | None, weeks: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    return _seen(weeks, mask)[rows]
+
+
+def _seen(weeks: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    return np.ones(weeks.shape, bool) if mask is None else mask
+
+
+def _hidden(weeks: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    return np.where(seen, weeks, 0.0)
+
+
+def _means(weeks: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Observed mean of each week, ``[N, C]``; 0 where nothing was."""
+    return _share(_hidden(weeks, seen).sum(1), seen.sum(1))
+
+
+def _spreads(weeks: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Observed sd of each week, ``[N, C]``."""
+    return np.sqrt(_share((_deviations(weeks, seen) ** 2).sum(1), seen.sum(1) - 1.0))
+
+
+def _deviations(weeks: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """From each week's observed mean; 0 on days not observed."""
+    seen = _seen(weeks, mask)
+    return _hidden(weeks - _means(weeks, seen)[:, None], seen)
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """``part / whole``, 0 where there is nothing to divide by."""
+    part, whole = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
+    return np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
 
 
 def _gap(fake: np.ndarray, real: np.ndarray) -> float:

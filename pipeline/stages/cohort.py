@@ -8,8 +8,9 @@ from core.random import numpy_generator
 from generators.calibration import CalibratedProfiles
 from generators.fusion import fuse
 from generators.labels import hidden_columns, label
+from generators.missingness import Missingness
 from generators.quality.cohort import cohort_quality
-from generators.timegan import TimeGAN
+from generators.rhythms import rhythms_from_artifact
 from pipeline.quality_figures import quality_figures
 from pipeline.runner import Context, Stage
 from pipeline.shadows import shadows_of
@@ -21,10 +22,11 @@ def cohort(context: Context) -> dict[str, Any]:
     config, store = context.config, context.store
     train, holdout = store.cohort("source", "train_"), store.cohort("source", "holdout_")
     generator = CalibratedProfiles.from_artifact(store.artifact("profiles", "profiles"))
-    gan = TimeGAN.from_artifact(store.artifact("rhythms", "rhythms"))
+    weeks = rhythms_from_artifact(store.artifact("rhythms", "rhythms"))
+    missing = Missingness.fit(train) if config.cohort.missing == "realistic" else None
     rng = numpy_generator(config.seed, "cohort")
     started = time.perf_counter()
-    synthetic = fuse(generator, gan, config.cohort.persons, train.signals, rng)
+    synthetic = fuse(generator, weeks, config.cohort.persons, train.signals, rng, missing)
     seconds = time.perf_counter() - started
     synthetic = synthetic.with_risk(label(synthetic, config.labels, context.tracker, relative_to=train))
     require_classes(synthetic, "synthetic cohort")
