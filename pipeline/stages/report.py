@@ -8,6 +8,8 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from generators.sources import rhythm_origin
 from pipeline import figures
 from pipeline.console import display_name, number
+from pipeline.quality_figures import quality_figures
+from pipeline.quality_table import BASELINES, quality_rows
 from pipeline.runner import Context, Stage, peak_memory_mb, versions
 from pipeline.store import write_bytes, write_json
 
@@ -39,14 +41,16 @@ def report(context: Context) -> dict[str, Any]:
     holdout, synthetic = store.cohort("source", "holdout_"), store.cohort("cohort")
     evaluate = metrics["evaluate"]
     drawn = {
-        "weeks": figures.weeks_figure(holdout, synthetic),
         "policies": figures.policies_figure(evaluate),
         "reliability": figures.reliability_figure(metrics["risk"]),
     }
     for name, figure in drawn.items():
         context.tracker.figure(f"report/{name}", figure)
+    drawn |= quality_figures(holdout, synthetic, metrics["cohort"])  # TensorBoard has these from the cohort stage
     images = {name: figures.data_uri(figure) for name, figure in drawn.items()}
-    page = render(summary=summary, source=metrics["source"], tree=evaluate["tree"], **images)
+    quality = quality_rows(metrics["profiles"], metrics["rhythms"], metrics["cohort"])
+    told = {"quality": quality, "baselines": BASELINES, "tree": evaluate["tree"]}
+    page = render(summary=summary, source=metrics["source"], **told, **images)
     write_bytes(context.out / "report.html", page.encode())
     write_bytes(context.out / "overview.png", figures.png(figures.overview_figure(holdout, synthetic, evaluate)))
     write_json(context.out / "summary.json", summary)
