@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from core.encoding import ProfileEncoder
-from core.errors import DataError
+from core.errors import DataError, NumericalError
 from core.protocols import Tracker
 from core.random import numpy_generator
 from core.settings import Count, Fraction
@@ -135,7 +135,7 @@ def _choose(
     for kind in settings.choice.candidates:
         try:
             generator = _fit(kind, fit, quick, seed, tracker, {})
-        except DataError as error:
+        except (DataError, NumericalError) as error:
             tracker.note(f"profiles: {kind} is out of the choice: {error}")
             continue
         scores[kind] = _score(generator, fit, validation, seed)

@@ -73,7 +73,8 @@ def test_training_is_repeatable_silent_and_leaves_global_state_alone(kind, fitte
     table, generators, _ = fitted
     np_state, torch_state, threads = np.random.get_state()[1].copy(), torch.get_rng_state(), torch.get_num_threads()  # noqa: NPY002
     again = FITS[kind](table, getattr(QUICK, kind), 0, NullTracker())
-    other = FITS[kind](table, getattr(QUICK, kind), 1, NullTracker())
+    less = QUICK.copula if kind == "copula" else replace(getattr(QUICK, kind), steps=6)
+    other = FITS[kind](table, less, 1, NullTracker())
     assert (np.random.get_state()[1] == np_state).all()  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), torch_state) and torch.get_num_threads() == threads
     draw = [g.sample(50, np.random.default_rng(1)) for g in (generators[kind], again, other)]
@@ -128,7 +129,7 @@ def test_twenty_five_persons_and_a_level_seen_once_work(kind: str):
 def test_repeated_rows_of_few_persons_work():
     person = np.repeat(np.arange(23), 6)
     table = people(23).loc[person].reset_index(drop=True)
-    for kind in (*KINDS, "auto"):
+    for kind in ("ctgan", "auto"):
         generator = fit_profiles(table, replace(QUICK, generator=kind), 0, NullTracker(), person)
         assert generator.sample(40, np.random.default_rng(0)).dtypes.equals(table.dtypes)
 
@@ -178,7 +179,7 @@ def test_training_that_blows_up_is_stopped_by_step(kind, module, monkeypatch):
 
         return finite
 
-    table, tracker = people(200), Recorder()
+    table, tracker = people(100), Recorder()
     monkeypatch.setattr(module, "finite", broken_at(10))
     with pytest.raises(NumericalError, match=r"loss is nan at step 10 of 60; lower profiles\."):
         FITS[kind](table, getattr(QUICK, kind), 0, NullTracker())
