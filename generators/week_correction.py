@@ -8,7 +8,8 @@ closed form. First in scores: with ``e`` the 7C scores of a week beyond what the
 is the optimal transport between Gaussians of covariance G (generated) and R (real): the smallest change of every week
 after which day means, variances, lags and same-day correlations agree. The levels that the profile predicts are
 corrected as far as left-out persons bear it out (``generators.person_regression``). Then in physical units: the mean and
-the sd of a week's days are moved along monotone maps of a few knots each, coarse enough to hold no person.
+sd of a week's days are moved along monotone maps of a few knots, coarse enough to hold no person, and the days' values
+along one of their own.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from core.signals import DAYS
 from generators.person_regression import regress_persons
 
 _FLOOR = 1e-6  # least variance of a direction, in scores
-KNOTS = (np.arange(8) + 0.5) / 8  # quantile levels of the maps of week means and sds
+SHAPE_LEVELS, VALUE_LEVELS = 8, 64  # quantiles of the maps of week means and sds, and of days' values
+ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -82,56 +84,73 @@ def fit_correction(fake: ScoredWeeks, real: ScoredWeeks, prior: float) -> Correc
 
 @dataclass(frozen=True)
 class WeekShape:
-    """Monotone maps of week means and sds, by signal: knots ``[2, Q, C]`` (from, to), physical units, float64."""
+    """Monotone maps by signal, applied in rounds, since each disturbs the one before a little.
+
+    Knots are float64 ``[R, 2, Q, C]`` (round, from and to), physical units: of week means, of week sds, of days' values.
+    """
 
     level: np.ndarray
     spread: np.ndarray
+    value: np.ndarray
 
     def __call__(self, weeks: np.ndarray) -> np.ndarray:
-        """Weeks ``[N, 7, C]`` with their means and sds moved; the order of a week's days stays."""
-        weeks = weeks.astype(np.float64)
-        level, spread = weeks.mean(1), weeks.std(1, ddof=1)  # (N, C)
-        wider = np.divide(_mapped(spread, self.spread), spread, out=np.ones_like(spread), where=spread > 0)
-        return _mapped(level, self.level)[:, None] + (weeks - level[:, None]) * np.maximum(wider, 0)[:, None]
+        """Weeks ``[N, 7, C]`` with their means, sds and values moved."""
+        for level, spread, value in zip(self.level, self.spread, self.value, strict=True):
+            weeks = _mapped(_reshaped(weeks, level, spread), value)
+        return weeks
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"shape.level": torch.from_numpy(self.level), "shape.spread": torch.from_numpy(self.spread)}
+        return {f"shape.{name}": torch.from_numpy(getattr(self, name)) for name in _MAPS}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> "WeekShape":
-        return cls(tensors["shape.level"].numpy(), tensors["shape.spread"].numpy())
+        return cls(*(tensors[f"shape.{name}"].numpy() for name in _MAPS))
+
+
+_MAPS = ("level", "spread", "value")
 
 
 def fit_shape(fake: np.ndarray, real: np.ndarray, mask: np.ndarray) -> WeekShape:
     """From many generated weeks ``[M, 7, C]`` to the observed days of real ones ``[N, 7, C]``, physical units.
 
-    A mean is taken over four days or more and a sd too, where there are such weeks; without them a map moves nothing.
+    A mean or sd is of the weeks with four observed days or more; a signal without such weeks keeps its own.
     """
-    days = np.where(mask, real.astype(np.float64), np.nan)
-    maps = []
-    for statistic in (np.nanmean, _sd):
-        found = np.quantile(statistic(fake.astype(np.float64), axis=1), KNOTS, axis=0)  # (Q, C)
-        wanted = found.copy()
-        for k in range(real.shape[2]):
-            enough = mask[:, :, k].sum(1) >= 4
-            if enough.any():
-                wanted[:, k] = np.quantile(statistic(days[enough, :, k], axis=1), KNOTS)
-        maps.append(np.stack([found, wanted]))
-    return WeekShape(*maps)
+    signals = range(real.shape[2])
+    seen = [real[:, :, k][mask[:, :, k]].astype(np.float64) for k in signals]
+    most = [np.where(mask, real.astype(np.float64), np.nan)[mask[:, :, k].sum(1) >= 4, :, k] for k in signals]
+    weeks, rounds = fake.astype(np.float64), []
+    for _ in range(ROUNDS):
+        level = _knots(weeks.mean(1), [np.nanmean(days, axis=1) for days in most], SHAPE_LEVELS)
+        spread = _knots(weeks.std(1, ddof=1), [np.nanstd(days, axis=1, ddof=1) for days in most], SHAPE_LEVELS)
+        weeks = _reshaped(weeks, level, spread)
+        value = _knots(weeks.reshape(-1, len(seen)), seen, VALUE_LEVELS)
+        weeks = _mapped(weeks, value)
+        rounds.append((level, spread, value))
+    return WeekShape(*(np.stack(maps) for maps in zip(*rounds, strict=True)))
 
 
-def _sd(days: np.ndarray, axis: int) -> np.ndarray:
-    return np.asarray(np.nanstd(days, axis=axis, ddof=1))
+def _knots(found: np.ndarray, wanted: list[np.ndarray], levels: int) -> np.ndarray:
+    """``[2, Q, C]`` quantiles of generated values ``[M, C]`` and of the real ones of each signal; where none, the same."""
+    at = (np.arange(levels) + 0.5) / levels
+    own = np.quantile(found, at, axis=0)
+    real = [np.quantile(values, at) if len(values) else own[:, k] for k, values in enumerate(wanted)]
+    return np.stack([own, np.stack(real, axis=1)])
+
+
+def _reshaped(weeks: np.ndarray, level: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Weeks whose means and sds are moved along their knots; the order of a week's days stays."""
+    mean, sd = weeks.mean(1, dtype=np.float64), weeks.std(1, ddof=1, dtype=np.float64)  # (N, C)
+    wider = np.divide(_mapped(sd, spread), sd, out=np.ones_like(sd), where=sd > 0)
+    return _mapped(mean, level)[:, None] + (weeks - mean[:, None]) * np.maximum(wider, 0)[:, None]
 
 
 def _mapped(x: np.ndarray, knots: np.ndarray) -> np.ndarray:
-    """Each column of ``x [N, C]`` along its knots ``[2, Q, C]``; beyond them, shifted as the outermost."""
-    moved = np.empty_like(x)
-    for k in range(x.shape[1]):
-        found, wanted = knots[:, :, k]
-        shift = np.interp(x[:, k], found, wanted - found)
-        moved[:, k] = x[:, k] + shift
-    return moved
+    """``x [..., C]`` along the knots ``[2, Q, C]`` of each signal; beyond them, shifted as the outermost."""
+    shifts = [
+        np.interp(x[..., k], found, wanted - found)
+        for k, (found, wanted) in enumerate(zip(*np.moveaxis(knots, 2, 1), strict=True))
+    ]
+    return x + np.stack(shifts, axis=-1)
 
 
 def _level_slope(scores: np.ndarray, weeks: ScoredWeeks) -> np.ndarray:

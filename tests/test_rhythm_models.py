@@ -23,7 +23,7 @@ from generators.quality.rhythms import intraclass_correlations, lag1_correlation
 from generators.rhythms import fit_rhythms, rhythms_from_artifact
 from generators.timegan import TimeGAN
 from generators.timegan_training import fit_timegan
-from generators.week_correction import ScoredWeeks, fit_correction
+from generators.week_correction import ScoredWeeks, WeekShape, fit_correction, fit_shape
 from generators.week_space import WeekSpace
 
 
@@ -133,6 +133,22 @@ def test_correction_leaves_alone_what_is_right_and_what_nobody_observed():
     assert found[:, 6] == pytest.approx(weeks[:, 6], abs=0.15) and found[:, 0].std() == pytest.approx(2, abs=0.05)
 
 
+def test_shape_gives_weeks_the_means_sds_and_values_of_the_real_and_keeps_the_order_of_days():
+    real, fake = made_cohort(3000, 24).rhythms, made_cohort(3000, 25).rhythms * 0.8 + 3
+    seen = np.ones(real.shape, bool)
+    seen[:, 3, 1] = False
+    shape = fit_shape(fake, np.where(seen, real, 1e6).astype(np.float32), seen)
+    found = shape(fake)
+    for statistic in (lambda w: w.mean(1), lambda w: w.std(1, ddof=1)):
+        for level in (0.2, 0.5, 0.8):
+            gap = np.quantile(statistic(found), level, axis=0) - np.quantile(statistic(real), level, axis=0)
+            assert (np.abs(gap) < 0.08 * real.std((0, 1))).all()
+    assert np.array_equal(found[:, :, 0].argmax(1), fake[:, :, 0].argmax(1))
+    assert np.array_equal(found, WeekShape.from_tensors(shape.tensors())(fake))
+    nothing = fit_shape(fake, real, np.zeros(real.shape, bool))
+    assert nothing(fake) == pytest.approx(fake)
+
+
 # Missing days
 
 
@@ -157,8 +173,8 @@ def test_what_fills_a_gap_does_not_move_a_single_weight():
 
 @pytest.mark.parametrize("model", ["timegan", "hierarchical"])
 def test_with_a_third_of_the_days_gone_weeks_are_learned_all_the_same(model: str):
-    full, holdout = made_cohort(500, 10), made_cohort(1500, 11)
-    short = replace(tiny_settings(), joint_steps=80)
+    full, holdout = made_cohort(400, 10), made_cohort(1500, 11)
+    short = replace(tiny_settings(), joint_steps=50, embedding_steps=40)
     distance = []
     for cohort in (full, spoilt(full, 12, 1e6)):
         trained = fit_hierarchical(cohort) if model == "hierarchical" else fit_timegan(cohort, short, 0, NullTracker())

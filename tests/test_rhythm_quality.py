@@ -13,6 +13,7 @@ from generators.quality.rhythms import (
     gru_discriminative,
     intraclass_correlations,
     lag1_correlations,
+    rhythm_distance,
     rhythm_quality,
 )
 
@@ -97,3 +98,30 @@ def test_the_same_seed_gives_the_same_scores_whatever_the_sizes():
     a, b = (rhythm_quality(TRAIN.rhythms[:80], HOLDOUT.rhythms[:60], rng(6)) for _ in range(2))
     assert a == b
     assert rhythm_quality(TRAIN.rhythms[:6], HOLDOUT.rhythms[:6], rng())["c2st_auc"] is None  # too few weeks to tell
+
+
+def test_what_fills_a_gap_counts_nowhere_and_both_sides_are_masked_alike():
+    mask = rng(7).random((50, 7, 4)) > 0.3
+    found = [
+        rhythm_quality(TRAIN.rhythms[:50], np.where(mask, HOLDOUT.rhythms[:50], fill), rng(8), mask)
+        for fill in (5.0, -1e9)
+    ]
+    assert found[0] == found[1]
+    real = HOLDOUT.rhythms[:50]
+    same = rhythm_quality(real, np.where(mask, real, 0.0), np.random.default_rng(9), mask)
+    assert same["day_signal_min"] > 0.6 and same["cross_correlation_error"] < 0.2  # the same weeks, other days hidden
+
+
+def test_masked_statistics_are_those_of_the_whole_weeks_and_the_full_mask_changes_nothing():
+    weeks = made_cohort(6000, 10).rhythms.astype(float)
+    mask = rng(11).random(weeks.shape) > 0.25
+    hidden = np.where(mask, weeks, np.nan)
+    for statistic, tolerance in ((cross_correlations, 0.02), (intraclass_correlations, 0.02)):
+        assert statistic(weeks, np.ones(weeks.shape, bool)) == pytest.approx(statistic(weeks))
+        assert statistic(hidden, mask) == pytest.approx(statistic(weeks), abs=tolerance)
+    assert lag1_correlations(hidden, mask)[2] > 0.3  # the heart rate's memory shows through the gaps
+
+
+def test_distance_orders_real_weeks_before_days_without_rhythm():
+    real, shuffled = (rhythm_distance(weeks, HOLDOUT.rhythms, HOLDOUT.mask) for weeks in (TRAIN.rhythms, iid_days()))
+    assert real < 0.05 < 0.1 < shuffled
