@@ -201,7 +201,7 @@ def privacy_figure(cohort: Metrics) -> Figure:
     ax.set_xlim(lowest, 1.03)
     ax.set_ylim(-0.6, len(shown) - 0.4)
     ax.set_yticks(range(len(shown)), [label for _, label in reversed(shown)])
-    found = f"{leaking} of {len(shown)} attacks tell" if leaking else "No attack tells"
+    found = f"{leaking} of {len(shown)} attacks tell" if leaking else "No attack clearly tells"
     n = cohort["attacked_persons"]
     plain_axes(ax, f"{found} members from others; at least {n:,} of each asked about", "AUC; dotted: chance")
     ax.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.72, 1.0))

@@ -56,6 +56,7 @@ ROWS: tuple[tuple[str, str, str, Kind], ...] = (
 )
 
 
+FEW = 50  # with fewer held-out persons a number without an interval gets no verdict
 QUALITY_STAGES = ("profiles", "rhythms", "cohort")
 
 
@@ -89,13 +90,15 @@ def quality_rows(profiles: Metrics | None, rhythms: Metrics | None, cohort: Metr
         shown["fidelity"] |= {key: cohort[key] for group, key, *_ in ROWS if group == "fidelity" and key in cohort}
     if rhythms is not None:
         shown["rhythm"] = _with_baseline(rhythms, "hierarchical_baseline")
+    persons: int = cohort.get("compared_persons") or (profiles or {}).get("rows") or FEW
     found = []
     for group, key, label, kind in ROWS:
         metrics = shown.get(group, {})
         value, interval = metrics.get(key), metrics.get("ci", {}).get(key)
         ceiling, baseline = (metrics.get(side, {}).get(key) for side in ("ceiling", "baseline"))
         if key in metrics and (value is not None or key == "shadow_auc"):
-            word = verdict(group, kind, value, interval, ceiling, baseline)
+            told = interval is not None or kind == "copies" or persons >= FEW
+            word = verdict(group, kind, value, interval, ceiling, baseline) if told else ""
             found.append(Row(group, label, value, interval, ceiling, baseline, word))
     return found
 
@@ -114,7 +117,8 @@ def verdict(
 ) -> str:
     """One word, or none where nothing can be said.
 
-    An attack or a gain ``leaks`` as :func:`leaks` has it, else it is ``chance``. Against a trivial baseline a number
+    An attack or a gain ``leaks`` as :func:`leaks` has it; it is ``chance`` where its interval reaches there, and ``unclear``
+    between. Against a trivial baseline a number is ``unclear`` where its interval holds the baseline, else it
     is ``good`` from four fifths of the way to the ceiling on, ``fair`` from half of it, else ``poor``; against the
     hierarchical model, which is no trivial one, it is ``ahead``, ``level`` (within a tenth of its distance from the best)
     or ``behind``.
@@ -122,11 +126,15 @@ def verdict(
     if value is None or kind == "plain":
         return ""
     if kind in ("attack", "gain"):
-        return "" if interval is None else "leaks" if leaks(interval, BEST[kind], ceiling) else "chance"
+        if interval is None or interval[0] <= BEST[kind]:
+            return "" if interval is None else "chance"
+        return "leaks" if leaks(interval, BEST[kind], ceiling) else "unclear"
     if kind == "copies":
         return "none" if value == 0 else "copies"
     if baseline is None or ceiling is None:
         return ""
+    if interval is not None and interval[0] <= baseline <= interval[1]:
+        return "unclear"
     off, off_ceiling, off_baseline = (_distance(each, kind) for each in (value, ceiling, baseline))
     if group == "rhythm":
         return "level" if abs(off - off_baseline) <= 0.1 * off_baseline else "ahead" if off < off_baseline else "behind"

@@ -8,6 +8,7 @@ from core.random import numpy_generator
 from generators.copula import fit_copula
 from generators.fusion import fuse
 from generators.hierarchical import fit_hierarchical
+from generators.missingness import Missingness
 from generators.profiles import fit_profiles
 from generators.quality.shadows import Shadows
 from generators.rhythms import fit_rhythms
@@ -35,7 +36,8 @@ def shadows_of(config: Config, store: RunStore, training_persons: int, tracker: 
             else _quick(config, members, seed)
         )
         rng = numpy_generator(seed, "shadow", "sample")
-        return fuse(*generators, max(round(ratio * members.persons), 1), members.signals, rng)
+        missing = Missingness.fit(members) if settings.missing == "realistic" else None
+        return fuse(*generators, max(round(ratio * members.persons), 1), members.signals, rng, missing)
 
     return Shadows(fit, settings.shadows)
 
@@ -46,8 +48,9 @@ def _quick(config: Config, members: Cohort, seed: int) -> tuple[ProfileGenerator
 
 
 def _same(config: Config, store: RunStore, members: Cohort, seed: int) -> tuple[ProfileGenerator, RhythmGenerator]:
-    """The run's own kinds of generators, trained as they were."""
-    chosen = store.metrics("profiles")["choice"]["generator"]  # no contest a second time
+    """The run's own kinds of generators, trained as they were; which kinds is not contested a second time."""
     silent = NullTracker()
-    profiles = fit_profiles(members.profiles, replace(config.profiles, generator=chosen), seed, silent, members.person)
-    return profiles, fit_rhythms(members, config.rhythms, seed, silent).model
+    kinds = {stage: store.metrics(stage)["choice"]["generator"] for stage in ("profiles", "rhythms")}
+    profiles, rhythms = (replace(getattr(config, stage), generator=kind) for stage, kind in kinds.items())
+    drawn = fit_profiles(members.profiles, profiles, seed, silent, members.person)
+    return drawn, fit_rhythms(members, rhythms, seed, silent).model

@@ -32,6 +32,8 @@ from pipeline.store import RunStore
         ("utility", "score", 0.9, None, None, None, ""),
         ("privacy", "attack", 0.60, (0.55, 0.65), 0.5, 1.0, "leaks"),
         ("privacy", "attack", 0.52, (0.49, 0.55), 0.5, 1.0, "chance"),
+        ("privacy", "attack", 0.54, (0.51, 0.57), 0.52, 1.0, "unclear"),  # as lucky as with other real persons
+        ("utility", "score", 0.80, (0.4, 1.0), 0.84, 0.5, "unclear"),  # a handful of persons
         ("privacy", "attack", 0.40, (0.35, 0.45), 0.5, 1.0, "chance"),
         ("privacy", "gain", 0.10, (0.02, 0.18), 0.0, 0.4, "leaks"),
         ("privacy", "copies", 0.0, None, 0.0, 1.0, "none"),
@@ -105,4 +107,5 @@ def test_figures_are_drawn_whatever_is_absent() -> None:
         assert png(figure).startswith(b"\x89PNG")
     screen = io.StringIO()
     Console(file=screen, width=120).print(quality_table(quality_rows(None, None, found)))
+    assert not {"good", "fair", "poor"} & set(screen.getvalue().split())  # forty persons bear no verdict
     assert "membership by distance" in screen.getvalue() and "n/a" in screen.getvalue()

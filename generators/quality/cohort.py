@@ -52,7 +52,7 @@ def cohort_quality(
         shadows: how the shadow attacker trains generators; None for no such attack (``shadow_auc`` is then None).
 
     Returns:
-        ``persons``, ``risk_counts``; the numbers of :func:`profile_scores` (without its two-sample test),
+        ``persons``, ``compared_persons`` (on each side of a comparison), ``risk_counts``; the numbers of :func:`profile_scores` (without its two-sample test),
         :func:`dependence` and :func:`utility`; of three attacks ``membership_`` (distance), ``density_`` and ``shadow_``:
         ``auc`` (0.5: nothing learned), ``tpr_10`` and ``tpr_1`` (members caught at 10 % and 1 % false alarms);
         ``attribute_gain``, ``attribute_gain_ci`` and ``attribute_success`` (members, control, naive); ``copy_rate`` and
@@ -76,7 +76,11 @@ def cohort_quality(
             _attributes(synthetic, train, holdout, sensitive, rng),
             _copies(synthetic, train, holdout),
         ]
-    report = {"persons": synthetic.persons, "risk_counts": dict(zip(RISK_CLASSES, counts.tolist(), strict=True))}
+    report = {
+        "persons": synthetic.persons,
+        "compared_persons": n,
+        "risk_counts": dict(zip(RISK_CLASSES, counts.tolist(), strict=True)),
+    }
     for part in parts:
         report |= {key: value for key, value in part.items() if key not in BESIDE}
     return report | {side: {k: v for part in parts for k, v in part.get(side, {}).items()} for side in BESIDE}
