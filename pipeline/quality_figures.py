@@ -204,5 +204,5 @@ def privacy_figure(cohort: Metrics) -> Figure:
     found = f"{leaking} of {len(shown)} attacks tell" if leaking else "No attack clearly tells"
     n = cohort["attacked_persons"]
     plain_axes(ax, f"{found} members from others; at least {n:,} of each asked about", "AUC; dotted: chance")
-    ax.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.72, 1.0))
+    figure.legend(fontsize=7, frameon=False, loc="outside lower center", ncols=3)
     return figure
