@@ -228,7 +228,7 @@ def test_eight_week_effects_are_near_the_published_ones(trial):
 
 
 def test_a_signal_without_settings_is_named():
-    signals = (*DEFAULT_SIGNALS[:3], Signal("hrv", "ms", 0.0, 300.0, 1))
+    signals = (*DEFAULT_SIGNALS[:3], Signal("glucose", "ms", 0.0, 300.0, 1))
     with pytest.raises(ConfigError, match="'hrv'"):
         Trial(people(30, signals=signals), trial_settings(), seed=0)
     with pytest.raises(ConfigError, match="'hrv'"):
