@@ -228,10 +228,10 @@ def test_eight_week_effects_are_near_the_published_ones(trial):
 
 
 def test_a_signal_without_settings_is_named():
-    signals = (*DEFAULT_SIGNALS[:3], Signal("glucose", "ms", 0.0, 300.0, 1))
-    with pytest.raises(ConfigError, match="'hrv'"):
+    signals = (*DEFAULT_SIGNALS[:3], Signal("glucose", "mmol/L", 0.0, 30.0, -1))
+    with pytest.raises(ConfigError, match="'glucose'"):
         Trial(people(30, signals=signals), trial_settings(), seed=0)
-    with pytest.raises(ConfigError, match="'hrv'"):
+    with pytest.raises(ConfigError, match="'glucose'"):
         check_signals(trial_settings(), signals)
     check_signals(trial_settings(), DEFAULT_SIGNALS)
 
