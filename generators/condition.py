@@ -12,10 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generators.person_regression import regress_persons
-
-PERSONS_PER_DEGREE = 10  # persons for each degree of freedom from which the whole profile is shown
-MIN_GAIN = 10.0  # over the number of persons: share of left-out persons' variance from which a prediction counts
+from generators.person_regression import PERSONS_PER_DEGREE, regress_persons
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ def fit_condition(
     spread = np.sqrt((((scores - level[:, None]) * seen) ** 2).sum(1) / np.maximum(days - 1, 1))
     values, weight = np.hstack([level, spread]), np.hstack([days, np.where(days > 2, days, 0.0)])
     found = regress_persons(features, values, weight, person)
-    kept = found.gain > MIN_GAIN / len(first)
+    kept = found.gain > 0
     if not kept.any():  # nothing about a week can be told from the profile: the networks get a constant
         size = features.shape[1]
         return Condition(np.zeros((size, 1), np.float32), np.zeros(1, np.float32)), np.zeros(

@@ -6,6 +6,10 @@ import numpy as np
 
 PENALTIES = np.logspace(-1, 5, 13)
 MIN_PERSONS = 5
+PERSONS_PER_DEGREE = (
+    10  # with fewer for each degree of freedom of the profile, the best of many penalties gains by luck:
+)
+MIN_GAIN = 10.0  # then a gain counts from this share over the number of persons
 
 
 @dataclass(frozen=True)
@@ -13,7 +17,7 @@ class PersonRegression:
     """``values ~ features @ slope + intercept``; arrays are float64.
 
     Attributes:
-        slope: ``[P, K]``; 0 where no penalty predicts left-out persons better than the others' mean does.
+        slope: ``[P, K]``; 0 where no penalty predicts left-out persons enough better than the others' mean does.
         intercept: ``[K]``.
         gain: ``[K]``, share of the variance of left-out persons that is predicted; 0 where nothing is.
         freedom: ``[K]``, effective number of coefficients.
@@ -62,14 +66,14 @@ def _regress(
     u, s, vt = np.linalg.svd(x - mean, full_matrices=False)
     others_mean = (y.sum() - y) / (n - 1)
     spread = ((y - others_mean) ** 2).mean()
-    best = nothing
+    best, least = nothing, MIN_GAIN / n if n < PERSONS_PER_DEGREE * int((s > 1e-6 * s[0]).sum()) else 0.0
     for penalty in PENALTIES:
         shrink = s**2 / (s**2 + penalty)
         fitted = level + (u * shrink) @ (u.T @ (y - level))
         leverage = (u**2) @ shrink + 1 / n
         error = (y - fitted) / np.maximum(1 - leverage, 1e-6)  # of a fit without that person, in closed form
         gain = 1 - (error**2).mean() / spread if spread > 0 else 0.0
-        if gain > best[2]:
+        if gain > max(best[2], least):
             slope = vt.T @ (s / (s**2 + penalty) * (u.T @ (y - level)))
             left_out = features @ slope + level - mean @ slope
             left_out[known] = y - error
