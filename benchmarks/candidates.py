@@ -20,10 +20,9 @@ from generators.copula import fit_copula
 from generators.hierarchical import fit_hierarchical
 from generators.labels import label
 from generators.profiles import Kind, fit_profiles
-from generators.sources import read_source
-from generators.sources.split import fill_missing, split_persons
-from generators.timegan_training import fit_timegan
+from generators.rhythms import fit_rhythms
 from pipeline.config import Config, load_config
+from pipeline.stages.source import persons
 
 QUIET = NullTracker()
 
@@ -48,12 +47,7 @@ class Population:
 def population(overrides: list[str], seed: int, quick: bool) -> Population:
     """Training and held-out persons, labelled, as the pipeline's first stage makes them."""
     config = load_config([*overrides, f"seed={seed}"])
-    sizes, rng = config.source, numpy_generator(seed, "source")
-    everyone = read_source(config.data, sizes.persons + sizes.holdout_persons, rng, QUIET)
-    drawn = config.data.kind == "reference"
-    fraction = sizes.holdout_persons / len(everyone) if drawn else sizes.holdout_fraction
-    train, holdout = fill_missing(*split_persons(everyone, fraction, rng), QUIET)
-    return Population(config, labelled(train, config, train), labelled(holdout, config, train), quick)
+    return Population(config, *persons(config, QUIET), quick)
 
 
 def labelled(cohort: Cohort, config: Config, train: Cohort) -> Cohort:
@@ -69,7 +63,7 @@ def calibrated(kind: Kind | Literal["auto"] | None = None) -> Callable[[Populati
     def fit(p: Population) -> ProfileGenerator:
         settings = p.config.profiles
         settings = settings if kind is None else replace(settings, generator=kind)
-        return fit_profiles(p.train.profiles, settings, p.seed, QUIET)
+        return fit_profiles(p.train.profiles, settings, p.seed, QUIET, p.train.person)
 
     return fit
 
@@ -95,7 +89,7 @@ PROFILES: dict[str, Callable[[Population], ProfileGenerator]] = {
 
 
 def our_rhythms(p: Population) -> RhythmGenerator:
-    return fit_timegan(p.train, p.config.rhythms, p.seed, QUIET)
+    return fit_rhythms(p.train, p.config.rhythms, p.seed, QUIET).model
 
 
 def plain_rhythms(p: Population) -> RhythmGenerator:

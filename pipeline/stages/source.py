@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from core.cohort import Cohort, require_classes
+from core.protocols import Tracker
 from core.random import numpy_generator
 from envs.trial import check_signals
 from generators.labels import label
@@ -20,21 +21,9 @@ from pipeline.store import save_cohort
 
 
 def source(context: Context) -> dict[str, Any]:
-    """Read or draw the persons, label them, and set the held-out ones apart for the whole run."""
-    config, tracker = context.config, context.tracker
-    sizes = config.source
-    rng = numpy_generator(config.seed, "source")
-    drawn = isinstance(config.data, ReferenceParameters)
-    everyone = read_source(config.data, sizes.persons + sizes.holdout_persons, rng, tracker)
-    kept = drop_columns(everyone.profiles, sizes.drop, sizes.id_like == "drop", tracker)
-    everyone = replace(everyone, profiles=kept)
-    check_signals(config.trial, everyone.signals)  # now, not after the generators have trained
-    fraction = sizes.holdout_persons / len(everyone) if drawn else sizes.holdout_fraction
-    train, holdout = fill_missing(*split_persons(everyone, fraction, rng), tracker)
-    train_risk = label(train, config.labels, tracker)
-    # Cohort-relative rules mean the training persons' cohort, for the held-out ones too.
-    holdout = holdout.with_risk(label(holdout, config.labels, tracker, relative_to=train))
-    train = train.with_risk(train_risk)
+    """Set the persons of the whole run, those to learn from and those held out."""
+    config = context.config
+    train, holdout = persons(config, context.tracker)
     for part, what in ((train, "training"), (holdout, "held-out")):
         require_classes(part, f"data={config.data.kind} labels={config.labels.kind}, {what} persons")
     save_cohort(context.out, train, "train_")
@@ -49,6 +38,22 @@ def source(context: Context) -> dict[str, Any]:
         "rhythms": rhythm_origin(config.data),
         "observed_share": 0.0 if simulates_weeks(config.data) else float(train.mask.mean()),
     }
+
+
+def persons(config: Config, tracker: Tracker) -> tuple[Cohort, Cohort]:
+    """Training and held-out persons: read or drawn, split by person, labelled."""
+    sizes, rng = config.source, numpy_generator(config.seed, "source")
+    drawn = isinstance(config.data, ReferenceParameters)
+    everyone = read_source(config.data, sizes.persons + sizes.holdout_persons, rng, tracker)
+    kept = drop_columns(everyone.profiles, sizes.drop, sizes.id_like == "drop", tracker)
+    everyone = replace(everyone, profiles=kept)
+    check_signals(config.trial, everyone.signals)  # now, not after the generators have trained
+    fraction = sizes.holdout_persons / len(everyone) if drawn else sizes.holdout_fraction
+    train, holdout = fill_missing(*split_persons(everyone, fraction, rng), tracker)
+    train_risk = label(train, config.labels, tracker)
+    # Cohort-relative rules mean the training persons' cohort, for the held-out ones too.
+    holdout = holdout.with_risk(label(holdout, config.labels, tracker, relative_to=train))
+    return train.with_risk(train_risk), holdout
 
 
 def risk_counts(cohort: Cohort) -> list[int]:
