@@ -1,51 +1,28 @@
 """Weeks of LifeSnaps: how near generated ones come to the persons trained on, and to persons never seen.
 
-A seed is a split by person. Some twenty persons have complete weeks: intervals resample persons with all their weeks.
+A seed is a split by person (and of the training, where everybody is trained on). Some twenty persons have complete weeks: intervals resample persons with all their weeks.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
-from scipy.stats import ks_2samp
+import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.candidates import REAL, RHYTHMS, Population, fitted
-from benchmarks.scores import Scores
+from benchmarks.candidates import PROFILES, REAL, RHYTHMS, Population, fitted
+from benchmarks.scores import OURS, Scores
 from core.cohort import Cohort
+from generators.fusion import fuse
 from generators.quality.records import Space, by_person
-from generators.quality.rhythms import (
-    cross_correlations,
-    intraclass_correlations,
-    lag1_correlations,
-    rhythm_quality,
-)
+from generators.quality.rhythms import rhythm_quality, rhythm_statistics
 
 RESAMPLES = 100
+DRAWS = 20  # generated weeks beside each real one
+PUBLISHED = 3000  # synthetic persons that the attacker holds
 LOSSES = ("distribution_score", "day_signal_mean", "day_signal_min", "within_week_sd")  # 1 is best
-
-
-def statistics(fake: np.ndarray, real: np.ndarray) -> dict[str, float]:
-    """The numbers of ``rhythm_quality`` that train no classifier, on all weeks of both sides."""
-    n, m = len(fake), len(real)
-    days = overlap(fake.reshape(n, -1), real.reshape(m, -1))
-    errors = {
-        "cross_correlation_error": cross_correlations,
-        "lag1_error": lag1_correlations,
-        "icc_error": intraclass_correlations,
-    }
-    return {
-        "distribution_score": float(overlap(fake.mean(1), real.mean(1)).mean()),
-        "day_signal_mean": float(days.mean()),
-        "day_signal_min": float(days.min()),
-        "within_week_sd": float(overlap(fake.std(1, ddof=1), real.std(1, ddof=1)).mean()),
-        **{name: float(np.abs(of(fake) - of(real)).mean()) for name, of in errors.items()},
-    }
-
-
-def overlap(fake: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """1 - Kolmogorov-Smirnov distance of each column."""
-    return np.array([1 - ks_2samp(fake[:, k], real[:, k], method="asymp").statistic for k in range(real.shape[1])])
 
 
 def resampled(person: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -66,44 +43,72 @@ def with_intervals(value: dict[str, float], draws: list[dict[str, float]]) -> Sc
     return scores
 
 
+def tiled(array: np.ndarray) -> np.ndarray:
+    """Every row ``DRAWS`` times, the whole table after the other."""
+    return np.tile(array, (DRAWS, *[1] * (array.ndim - 1)))
+
+
+@cache
+def together(p: Population) -> Population:
+    """Everybody trained on: the held-out persons too."""
+    parts = (p.train, p.holdout)
+    everybody = Cohort(
+        pd.concat([part.profiles for part in parts], ignore_index=True),
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("rhythms", "mask", "person")),
+        p.train.signals,
+    )
+    return replace(p, train=everybody)
+
+
 def score_trained_on(p: Population, name: str) -> Scores:
-    """All weeks of the training persons beside the weeks drawn for their profiles; persons are resampled as pairs."""
-    generator, seconds = fitted(RHYTHMS[name], p)
-    fake, real = generator.sample(p.train.profiles, p.rng("weeks")), p.train.rhythms.astype(float)
-    rng = p.rng("trained on")
-    rows = [resampled(p.train.person, rng) for _ in range(RESAMPLES)]
-    scores = with_intervals(statistics(fake, real), [statistics(fake[row], real[row]) for row in rows])
-    whole = rhythm_quality(fake, real, rng)
+    """Everybody's observed days beside weeks drawn for their profiles; persons are resampled as pairs."""
+    generator, seconds = fitted(RHYTHMS[name], together(p))
+    train, rng = together(p).train, p.rng("trained on")
+    fake = np.concatenate([generator.sample(train.profiles, p.rng("weeks", str(k))) for k in range(DRAWS)])
+    real, seen, person = tiled(train.rhythms), tiled(train.mask), tiled(train.person)
+    rows = [resampled(person, rng) for _ in range(RESAMPLES)]
+    draws = [rhythm_statistics(fake[row], real[row], seen[row]) for row in rows]
+    scores = with_intervals(rhythm_statistics(fake, real, seen), draws)
+    whole = rhythm_quality(fake[: len(train)], train.rhythms, rng, train.mask)
     return scores | {
         "gru_discriminative": whole["gru_discriminative"],
         "c2st_auc": whole["c2st_auc"],
-        "membership_auc": membership(fake, p),
         "fit_seconds": seconds,
     }
 
 
-def membership(fake: np.ndarray, p: Population) -> float:
-    """AUC of calling those persons training persons of whom some week lies closest to a drawn one, day by day."""
-    drawn = Cohort(p.train.profiles, fake, np.ones(fake.shape, bool), p.train.person, p.train.signals)
-    space = Space.fit(drawn, "week")
-    near = [by_person(space.nearest(drawn, cohort)[0][:, 0], cohort.person) for cohort in (p.train, p.holdout)]
+def membership(p: Population, name: str) -> float:
+    """AUC of calling those persons training persons of whom some week lies closest to a synthetic person."""
+    profiles, rhythms = fitted(PROFILES[OURS], p)[0], fitted(RHYTHMS[name], p)[0]
+    published = fuse(profiles, rhythms, PUBLISHED, p.train.signals, p.rng("published"))
+    space = Space.fit(published, "whole")
+    near = [by_person(space.nearest(published, cohort)[0][:, 0], cohort.person) for cohort in (p.train, p.holdout)]
     return float(roc_auc_score(np.repeat([1, 0], list(map(len, near))), -np.concatenate(near)))
 
 
 def score_held_out(p: Population, name: str) -> Scores:
-    """The same weeks beside held-out persons' ones, and how far below the training persons' own weeks they stay."""
+    """Weeks drawn for training profiles beside held-out persons', and how far below the training persons' own they stay.
+
+    Row by row all three lose the days that either real week lacks.
+    """
     generator, _ = fitted(RHYTHMS[name], p)
-    fake, seen, real = generator.sample(p.train.profiles, p.rng("weeks")), p.train.rhythms, p.holdout.rhythms
-    rng = p.rng("held out")
-    rows = [resampled(p.holdout.person, rng) for _ in range(RESAMPLES)]
-    draws = [beside(statistics(fake, real[row]), statistics(seen, real[row])) for row in rows]
-    scores = with_intervals(beside(statistics(fake, real), statistics(seen, real)), draws)
-    whole = rhythm_quality(fake, real, rng)
-    return scores | {"gru_discriminative": whole["gru_discriminative"], "c2st_auc": whole["c2st_auc"]}
+    train, rng = p.train, p.rng("held out")
+    real, mask, person = tiled(p.holdout.rhythms), tiled(p.holdout.mask), tiled(p.holdout.person)
+    chosen = rng.integers(len(train), size=len(real))  # a training week beside each
+    own, seen = train.rhythms[chosen], mask & train.mask[chosen]
+    fake = own if name == REAL else generator.sample(train.profiles.iloc[chosen], p.rng("weeks"))
+    rows = [resampled(person, rng) for _ in range(RESAMPLES)]
+    draws = [beside(fake[row], own[row], real[row], seen[row]) for row in rows]
+    scores = with_intervals(beside(fake, own, real, seen), draws)
+    whole = rhythm_quality(fake, p.holdout.rhythms, rng, p.holdout.mask)
+    attacked = {} if name == REAL else {"membership_auc": membership(p, name)}
+    return scores | attacked | {"gru_discriminative": whole["gru_discriminative"], "c2st_auc": whole["c2st_auc"]}
 
 
-def beside(fake: dict[str, float], ceiling: dict[str, float]) -> dict[str, float]:
-    return fake | {f"{key}_loss": ceiling[key] - fake[key] for key in LOSSES}
+def beside(fake: np.ndarray, own: np.ndarray, real: np.ndarray, seen: np.ndarray) -> dict[str, float]:
+    """Scores of ``fake`` against ``real``, and how far below those of training weeks they lie."""
+    found, ceiling = rhythm_statistics(fake, real, seen), rhythm_statistics(own, real, seen)
+    return found | {f"{key}_loss": ceiling[key] - found[key] for key in LOSSES}
 
 
 LIFESNAPS: dict[str, tuple[dict[str, Any], Callable[[Population, str], Scores]]] = {

@@ -10,8 +10,12 @@ those and the current ``mu, S``, each latent in turn is drawn from its truncated
 
     z_j | rest ~ N(mu_j - sum_{l != j} P_jl (z_l - mu_l) / P_jj,  1 / P_jj)  within what row i says
 
-and ``mu, S`` are set to the drawn latents' moments, ``S`` shrunk as ``(N S + prior I) / (N + prior)``, which also keeps it
-positive definite. The estimate is the mean over the sweeps after the first half. The scale of a column's utilities is
+and ``mu, S`` are set to the drawn latents' moments, ``S`` shrunk towards no correlation as far as its entries are noise::
+
+    S <- (1 - w) S + w I,    w = sum_{i != j} Var(r_ij) / sum_{i != j} r_ij^2,    Var(r) = (1 - r^2)^2 / (N - 1)
+
+(Schäfer & Strimmer 2005, doi 10.2202/1544-6115.1175): next to nothing for thousands of persons, nearly all for fifteen, whose
+correlations would be a portrait. ``prior`` persons' worth is the least, which keeps it positive definite. The estimate is the mean over the sweeps after the first half. The scale of a column's utilities is
 free, so it is set to mean variance 1 after each sweep.
 
 Hoff 2007 (doi 10.1214/07-AOAS107) draws ordered columns so; the argmax is the multinomial probit of Albert & Chib 1993
@@ -40,7 +44,7 @@ class CopulaSettings:
     """How the Gaussian copula is fitted."""
 
     sweeps: Count  # passes over all latents; the second half is averaged
-    prior: Positive  # persons' worth of independence mixed into the covariance
+    prior: Positive  # persons' worth of independence mixed into the covariance, at least
 
 
 @dataclass(frozen=True)
@@ -174,10 +178,18 @@ class _Latents:
             self.z[:, span] /= np.sqrt(self.z[:, span].var(axis=0).mean())
         mean = self.z.mean(axis=0)
         deviation = self.z - mean
-        n = len(self.z)
-        covariance = (deviation.T @ deviation + prior * np.eye(self.size)) / (n + prior)
+        covariance = deviation.T @ deviation / len(self.z)
+        share = max(noise_share(covariance, len(self.z)), prior / (len(self.z) + prior))
+        covariance = (1 - share) * covariance + share * np.eye(self.size)
         mean[list(self.bounds)] = 0.0  # normal scores, whatever their draws
         return mean, covariance
+
+
+def noise_share(covariance: np.ndarray, n: int) -> float:
+    """How much of the correlations ``[D, D]`` of ``n`` rows is chance, 0 to 1."""
+    sd = np.sqrt(np.diag(covariance))
+    r = (covariance / np.outer(sd, sd))[~np.eye(len(sd), dtype=bool)]
+    return float(min(1.0, ((1 - r**2) ** 2).sum() / (max(n - 1, 1) * max((r**2).sum(), _TAIL)))) if len(r) else 0.0
 
 
 def _interval(values: np.ndarray, ranks: GaussianRanks) -> tuple[np.ndarray, np.ndarray]:

@@ -64,7 +64,7 @@ def fit_profiles(
 
     Args:
         profiles: a row per week or person, nothing missing.
-        person: int64 ``[N]``, which rows are one person's; without it every row is one.
+        person: int64 ``[N]``, which rows are one person's: the first of them counts. Without it every row is one.
 
     Returns:
         The calibrated generator; its ``choice`` names the kind and, after ``auto``, every candidate's scores.
@@ -75,13 +75,14 @@ def fit_profiles(
     """
     check_profiles(profiles, settings.max_levels)
     rng = numpy_generator(seed, "profiles", "rows")
-    person = np.arange(len(profiles)) if person is None else person
+    if person is not None:  # who has many weeks is one person all the same
+        profiles = profiles.iloc[np.unique(person, return_index=True)[1]].reset_index(drop=True)
     if len(profiles) > settings.max_rows:
         rows = rng.permutation(len(profiles))[: settings.max_rows]
         tracker.note(f"profiles: learned from {settings.max_rows} random rows of {len(profiles)} (profiles.max_rows)")
-        profiles, person = profiles.iloc[rows].reset_index(drop=True), person[rows]
+        profiles = profiles.iloc[rows].reset_index(drop=True)
     if settings.generator == "auto":
-        kind, choice = _choose(profiles, person, settings, seed, rng, tracker)
+        kind, choice = _choose(profiles, settings, seed, rng, tracker)
     else:
         kind, choice = settings.generator, {"generator": settings.generator}
     return _fit(kind, profiles, settings, seed, tracker, choice)
@@ -112,19 +113,18 @@ def _fitter(kind: Kind) -> Callable[..., Any]:
 
 def _choose(
     profiles: pd.DataFrame,
-    person: np.ndarray,
     settings: ProfileSettings,
     seed: int,
     rng: np.random.Generator,
     tracker: Tracker,
 ) -> tuple[Kind, dict[str, Any]]:
     """The kind whose profiles are most like those of persons it was not fitted on, with everyone's scores."""
-    persons = rng.permutation(np.unique(person))
-    if len(persons) < settings.choice.min_persons:
-        why = f"{len(persons)} persons are too few to compare on (profiles.choice.min_persons={settings.choice.min_persons})"
+    persons = len(profiles)
+    if persons < settings.choice.min_persons:
+        why = f"{persons} persons are too few to compare on (profiles.choice.min_persons={settings.choice.min_persons})"
         tracker.note(f"profiles: took the copula, since {why}")
         return "copula", {"generator": "copula", "why": why}
-    apart = np.isin(person, persons[: max(1, round(settings.choice.validation * len(persons)))])
+    apart = rng.permutation(persons) < max(1, round(settings.choice.validation * persons))
     fit, validation = (profiles[rows].reset_index(drop=True) for rows in (~apart, apart))
     quick = replace(
         settings,

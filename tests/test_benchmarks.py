@@ -17,12 +17,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the benchmarks a
 from helpers_rhythms import made_cohort
 
 from benchmarks import generators as benchmark
-from benchmarks.lifesnaps import resampled, statistics, with_intervals
+from benchmarks.lifesnaps import resampled, with_intervals
 from benchmarks.plain_profiles import fit_plain, shuffled
 from benchmarks.plain_timegan import PlainSettings, PlainTimeGAN, fit_plain_timegan
 from benchmarks.scores import METRICS, OURS, Metric
 from core.protocols import NullTracker
-from generators.quality.rhythms import rhythm_quality
 
 TINY = PlainSettings(hidden=6, embedding_steps=5, supervisor_steps=3, joint_steps=3)
 
@@ -89,13 +88,6 @@ def test_bars() -> None:
     assert Metric("g", "", covers_zero=True).met(seeds) is True
     assert Metric("g", "", covers_zero=True).met({"0": {"g": 0.1, "g_low": 0.02, "g_high": 0.2}}) is False
     assert Metric("x", "").cell(seeds) == ".960±.014" and Metric("y", "").cell(seeds) == "-"
-
-
-def test_statistics_of_lifesnaps_are_those_of_the_report() -> None:
-    fake, real = made_cohort(80, 0).rhythms, made_cohort(80, 1).rhythms
-    report = rhythm_quality(fake, real, np.random.default_rng(0))
-    for key, value in statistics(fake.astype(float), real.astype(float)).items():
-        assert value == pytest.approx(report[key], abs=1e-6), key
 
 
 def test_persons_are_resampled_with_all_their_weeks() -> None:

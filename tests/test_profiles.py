@@ -19,7 +19,7 @@ from core.protocols import NullTracker
 from core.signals import DEFAULT_SIGNALS
 from generators import averaging, ctgan, tvae
 from generators.calibration import CalibratedProfiles, calibrate
-from generators.copula import CopulaProfiles, fit_copula, truncated_normal
+from generators.copula import CopulaProfiles, fit_copula, noise_share, truncated_normal
 from generators.ctgan import CTGANProfiles, fit_ctgan, kernel_distance
 from generators.fusion import fuse
 from generators.profiles import fit_profiles
@@ -235,6 +235,29 @@ def test_truncated_normal_has_the_half_normal_mean():
 
 
 # The choice
+
+
+def test_correlations_of_few_persons_are_mostly_noise_and_of_many_are_not():
+    rng = np.random.default_rng(0)
+    apart, together = np.eye(10), np.full((10, 10), 0.6) + 0.4 * np.eye(10)
+
+    def share(covariance: np.ndarray, n: int) -> float:
+        z = rng.multivariate_normal(np.zeros(10), covariance, n)
+        return noise_share(np.cov(z, rowvar=False), n)
+
+    assert np.mean([share(apart, 20) for _ in range(50)]) > 0.8
+    assert share(together, 2000) < 0.01
+    assert noise_share(np.eye(1), 5) == 0.0
+
+
+def test_a_persons_weeks_count_once():
+    table = people(40)
+    person = np.repeat(np.arange(40), np.random.default_rng(0).integers(1, 6, 40))
+    settings = replace(SETTINGS, generator="copula")
+    once = fit_profiles(table, settings, 0, NullTracker(), np.arange(40))
+    weeks = fit_profiles(table.iloc[person].reset_index(drop=True), settings, 0, NullTracker(), person)
+    a, b = (model.sample(200, np.random.default_rng(1)) for model in (once, weeks))
+    pd.testing.assert_frame_equal(a, b)
 
 
 def test_the_copula_imports_no_network_library():

@@ -40,22 +40,34 @@ def rhythm_quality(
     fake, real = (
         _hidden(weeks[row].astype(float), seen) for weeks, row in zip((synthetic, holdout), rows, strict=True)
     )
-    known, varied, flat_seen = seen.any(1), seen.sum(1) > 2, seen.reshape(n, -1)
-    days = _overlap(fake.reshape(n, -1), flat_seen, real.reshape(n, -1), flat_seen)
     centre = _share(real.sum((0, 1)), seen.sum((0, 1)))
     flat = [
         np.where(seen, weeks, centre).reshape(n, -1) for weeks in (fake, real)
     ]  # gaps: the same constant on both sides
     return {
-        "distribution_score": float(_overlap(_means(fake, seen), known, _means(real, seen), known).mean()),
-        "day_signal_mean": float(days.mean()),
-        "day_signal_min": float(days.min()),
-        "within_week_sd": float(_overlap(_spreads(fake, seen), varied, _spreads(real, seen), varied).mean()),
-        "cross_correlation_error": _gap(cross_correlations(fake, seen), cross_correlations(real, seen)),
-        "lag1_error": _gap(lag1_correlations(fake, seen), lag1_correlations(real, seen)),
-        "icc_error": _gap(intraclass_correlations(fake, seen), intraclass_correlations(real, seen)),
+        **rhythm_statistics(fake, real, seen),
         "gru_discriminative": gru_discriminative(flat[0].reshape(fake.shape), flat[1].reshape(real.shape), rng),
         "c2st_auc": c2st_auc(flat[1], flat[0], rng),
+    }
+
+
+def rhythm_statistics(synthetic: np.ndarray, real: np.ndarray, seen: np.ndarray) -> dict[str, float]:
+    """The scores and errors of :func:`rhythm_quality` that train no classifier.
+
+    All arrays are ``[N, 7, C]``; days that ``seen`` (bool) leaves out count on neither side.
+    """
+    n, known, varied = len(seen), np.asarray(seen.any(1)), np.asarray(seen.sum(1) > 2)
+    flat_seen = seen.reshape(n, -1)
+    fake, true = _hidden(synthetic.astype(float), seen), _hidden(real.astype(float), seen)
+    days = _overlap(fake.reshape(n, -1), flat_seen, true.reshape(n, -1), flat_seen)
+    return {
+        "distribution_score": float(_overlap(_means(fake, seen), known, _means(true, seen), known).mean()),
+        "day_signal_mean": float(days.mean()),
+        "day_signal_min": float(days.min()),
+        "within_week_sd": float(_overlap(_spreads(fake, seen), varied, _spreads(true, seen), varied).mean()),
+        "cross_correlation_error": _gap(cross_correlations(fake, seen), cross_correlations(true, seen)),
+        "lag1_error": _gap(lag1_correlations(fake, seen), lag1_correlations(true, seen)),
+        "icc_error": _gap(intraclass_correlations(fake, seen), intraclass_correlations(true, seen)),
     }
 
 
