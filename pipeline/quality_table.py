@@ -1,6 +1,7 @@
 """The quality report as one table: what was measured, beside real persons and beside a trivial cohort."""
 
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any, Literal
 
 from rich.table import Table
@@ -90,15 +91,19 @@ def quality_rows(profiles: Metrics | None, rhythms: Metrics | None, cohort: Metr
         shown["fidelity"] |= {key: cohort[key] for group, key, *_ in ROWS if group == "fidelity" and key in cohort}
     if rhythms is not None:
         shown["rhythm"] = _with_baseline(rhythms, "hierarchical_baseline")
-    persons: int = cohort.get("compared_persons") or (profiles or {}).get("rows") or FEW
+    compared = cohort.get("compared_persons")
+    persons = dict.fromkeys(BASELINES, compared)
+    persons |= {"fidelity": compared or (profiles or {}).get("rows"), "rhythm": (rhythms or {}).get("rows")}
     found = []
     for group, key, label, kind in ROWS:
         metrics = shown.get(group, {})
         value, interval = metrics.get(key), metrics.get("ci", {}).get(key)
         ceiling, baseline = (metrics.get(side, {}).get(key) for side in ("ceiling", "baseline"))
         if key in metrics and (value is not None or key == "shadow_auc"):
-            told = interval is not None or kind == "copies" or persons >= FEW
-            word = verdict(group, kind, value, interval, ceiling, baseline) if told else ""
+            n = persons[group] or 0  # a number of persons nobody recorded bears no verdict
+            told = interval is not None or kind == "copies" or n >= FEW
+            floor = noise(key, n) if told and group == "rhythm" else 0.0
+            word = verdict(group, kind, value, interval, ceiling, baseline, floor) if told else ""
             found.append(Row(group, label, value, interval, ceiling, baseline, word))
     return found
 
@@ -114,20 +119,23 @@ def verdict(
     interval: tuple[float, float] | None,
     ceiling: float | None,
     baseline: float | None,
+    floor: float = 0.0,
 ) -> str:
     """One word, or none where nothing can be said.
 
-    An attack or a gain ``leaks`` as :func:`leaks` has it; it is ``chance`` where its interval reaches there, and ``unclear``
-    between. Against a trivial baseline a number is ``unclear`` where its interval holds the baseline, else it
+    An attack or a gain ``leaks`` as :func:`leaks` has it, is ``chance`` where its interval holds chance, and ``unclear``
+    else. Against a trivial baseline a number is ``unclear`` where its interval holds the baseline, else it
     is ``good`` from four fifths of the way to the ceiling on, ``fair`` from half of it, else ``poor``; against the
-    hierarchical model, which is no trivial one, it is ``ahead``, ``level`` (within a tenth of its distance from the best)
-    or ``behind``.
+    hierarchical model, which is no trivial one, it is ``ahead`` or ``behind`` where they differ by more than ``floor``
+    (see :func:`noise`), else ``level``.
     """
     if value is None or kind == "plain":
         return ""
     if kind in ("attack", "gain"):
-        if interval is None or interval[0] <= BEST[kind]:
-            return "" if interval is None else "chance"
+        if interval is None:
+            return ""
+        if interval[0] <= BEST[kind] <= interval[1]:
+            return "chance"
         return "leaks" if leaks(interval, BEST[kind], ceiling) else "unclear"
     if kind == "copies":
         return "none" if value == 0 else "copies"
@@ -137,7 +145,7 @@ def verdict(
         return "unclear"
     off, off_ceiling, off_baseline = (_distance(each, kind) for each in (value, ceiling, baseline))
     if group == "rhythm":
-        return "level" if abs(off - off_baseline) <= 0.1 * off_baseline else "ahead" if off < off_baseline else "behind"
+        return "level" if abs(off - off_baseline) <= floor else "ahead" if off < off_baseline else "behind"
     if off_baseline - off_ceiling < 0.01:
         return ""  # the baseline is as good: this number does not tell
     way = (off_baseline - off) / (off_baseline - off_ceiling)
@@ -148,6 +156,22 @@ def leaks(interval: tuple[float, float], chance: float, ceiling: float | None) -
     """Whether the whole interval lies above chance, and above what other real persons give away: the very persons asked
     about are the same there, and so is their luck."""
     return interval[0] > max(chance, chance if ceiling is None else ceiling)
+
+
+def noise(key: str, n: int) -> float:
+    """How far two equally good generators' rhythm metrics may well lie apart, ``n`` persons on each side: two standard
+    errors of a difference, taken as if the two errors were independent.
+
+    ``c2st_auc``: the AUC of a blind classifier has variance (2n + 1) / 12n². ``gru_discriminative``: an accuracy on n
+    weeks, half of each kind, has standard error 1 / 2sqrt(n). Errors of correlations: one of 6n free days (seven less
+    the week's mean) has 1 / sqrt(6n), and their mean over the signals about half of that to all of it: 2 / sqrt(6n).
+    All others are 1 - KS of n against n rows: a KS distance varies by about 0.37 / sqrt(n), so two of them by 1 / sqrt(n).
+    """
+    if key == "c2st_auc":
+        return 2 * sqrt(2 * (2 * n + 1) / (12 * n**2))
+    if key == "gru_discriminative":
+        return 2 * sqrt(2 * 0.25 / n)
+    return 2 / sqrt(6 * n) if key.endswith("_error") else 1 / sqrt(n)
 
 
 def _distance(value: float, kind: Kind) -> float:

@@ -35,6 +35,7 @@ def rhythms(context: Context) -> dict[str, Any]:
 
     return {
         **quality(drawn(fitted.model)),
+        "rows": min(len(train), len(holdout)),  # persons on each side of a comparison
         "seconds": round(seconds, 2),
         "choice": fitted.choice,
         "ceiling": quality(train.rhythms, train.mask),
