@@ -87,6 +87,7 @@ def test_pmdata_configuration_that_cannot_be(pmdata: Path, tmp_path: Path) -> No
         ({"path": str(tmp_path / "nowhere")}, "no folder below it holds pmsys/wellness.csv"),
         ({"traits": ("mod",)}, "PMData has no measure 'mod'"),
         ({"traits": ("stress",)}, "'stress', which is a signal"),
+        ({"traits": ("mood", "mood")}, "data.traits: 'mood' stands 2 times"),
         ({"traits": ()}, "data.traits is empty"),
     ):
         with pytest.raises(DataError, match=message):

@@ -1,5 +1,6 @@
 """Published formats: what a row becomes, what is refused, and weeks that are simulated around what a table reports."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from generators.sources import DataSettings, rhythm_origin
 from generators.sources.around import conditional_draw, same_person, simulated_weeks
 from generators.sources.dass42 import ITEMS
 from generators.sources.reference import ReferenceParameters, latents_of_scores, sample_reference
+from generators.sources.sleep_health import SleepHealthSettings
 from generators.sources.split import split_persons
 from pipeline.config import load_config
 
@@ -134,7 +136,10 @@ def _cell(column: str, value: object, rows: object = 3) -> Change:
         (_cell("Blood Pressure", "126-83"), "'Blood Pressure' holds '126-83' at line 5, expected systolic/diastolic"),
         (_cell("Blood Pressure", "1260/83"), "'Blood Pressure' holds '1260/83' at line 5"),
         (_cell("Stress Level", 14), "'Stress Level' holds 14 at line 5 .*expected 1 to 10"),
-        (_cell("Age", "old"), "'Age' holds 'old' at line 5 among numbers"),
+        (_cell("Age", "old"), "'Age' holds 'old' at line 5, expected a number"),
+        (_cell("Age", 230), "'Age' holds 230 at line 5 .*expected 0 to 120 years"),
+        (_cell("Age", "NA", slice(None)), "'Age' is empty for everybody used"),
+        (_cell("Physical Activity Level", "high", slice(None)), "'Physical Activity Level' holds 'high' at line 2, expected a number"),
         (lambda t: t.drop(index=range(1, len(t)), inplace=True), "1 persons with a usable week, expected at least 20"),
         (lambda t: t.drop(index=range(len(t)), inplace=True), "no rows below the header"),
     ],
@@ -143,6 +148,19 @@ def test_a_wrong_sleep_health_table_is_refused(tmp_path: Path, change: Change, m
     with pytest.raises(DataError, match=message) as caught:
         read(write_sleep_health(tmp_path, change))
     assert "\n" not in str(caught.value)
+
+
+def test_sleep_health_columns_that_cannot_be(tmp_path: Path) -> None:
+    chosen = write_sleep_health(tmp_path)
+    assert isinstance(chosen, SleepHealthSettings)
+    fewer = {column: name for column, name in chosen.profile_columns.items() if name != "sleep_disorder"}
+    for columns, message in (
+        (fewer, "data.recode names 'sleep_disorder', expected one of the profile's columns age, gender, "),
+        (chosen.profile_columns | {"Daily Steps": "age"}, "data.profile_columns: 'age' stands 2 times"),
+    ):
+        with pytest.raises(DataError, match=message) as caught:
+            read(dataclasses.replace(chosen, profile_columns=columns))
+        assert "\n" not in str(caught.value)
 
 
 def test_missing_levels_and_missing_blood_pressure(tmp_path: Path) -> None:

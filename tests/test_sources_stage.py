@@ -9,7 +9,11 @@ import pytest
 from conftest import run_here
 from helpers_sources import REAL, dass_table, sleep_health_table, write_pmdata
 
+from core.errors import DataError
+from core.protocols import NullTracker
 from core.signals import names
+from pipeline.config import load_config
+from pipeline.stages.source import persons
 from pipeline.store import RunStore
 
 
@@ -53,6 +57,18 @@ def test_the_stage_says_what_was_observed_and_sees_changed_files(kind: str, tmp_
     )
     run_here(*arguments)
     assert store.manifest("source")["inputs"][str(file)] != stamp[str(file)]
+
+
+def test_an_unknown_sensitive_column_is_refused_before_any_training() -> None:
+    sizes = ["preset=smoke", "source.persons=100", "source.holdout_persons=100"]
+    for wrong in ("cohort.sensitive=income", "source.drop=[prior_treatment]"):
+        name = "income" if "income" in wrong else "prior_treatment"
+        with pytest.raises(
+            DataError, match=f"cohort.sensitive is '{name}', expected a profile column: age, "
+        ) as caught:
+            persons(load_config([*sizes, wrong]), NullTracker())
+        assert "\n" not in str(caught.value)
+    persons(load_config([*sizes, "cohort.sensitive=null"]), NullTracker())
 
 
 @pytest.mark.slow

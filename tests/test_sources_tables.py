@@ -228,6 +228,18 @@ def test_a_column_named_twice_and_a_wrong_separator_are_refused(tmp_path: Path) 
         read_tables(dataclasses.replace(chosen, profile_columns=("person", "age")), NullTracker())
 
 
+def test_a_column_listed_twice_is_refused(tmp_path: Path) -> None:
+    chosen = write_tables(tmp_path, *tables())
+    twice = dataclasses.replace(chosen.signals[1], name=chosen.signals[0].name)
+    for change, message in (
+        ({"profile_columns": ("age", "job", "age")}, "data.profile_columns: 'age' stands 2 times, expected once"),
+        ({"signals": (*chosen.signals, twice)}, "data.signals: 'sleep_duration' stands 2 times, expected once"),
+    ):
+        with pytest.raises(DataError, match=message) as caught:
+            read_tables(dataclasses.replace(chosen, **change), NullTracker())  # type: ignore[arg-type]
+        assert "\n" not in str(caught.value)
+
+
 def test_semicolons_and_decimal_commas(tmp_path: Path) -> None:
     daily, profiles = tables()
     chosen = write_tables(tmp_path, daily, profiles)

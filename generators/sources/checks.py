@@ -83,6 +83,16 @@ def require_columns(table: pd.DataFrame, columns: Iterable[str], path: str) -> N
             raise DataError(f"{path}: column '{column}' is missing (found {', '.join(found)}); {hint}")
 
 
+def require_distinct(names: Iterable[str], setting: str) -> None:
+    """Refuse a configured name that stands twice: two columns of one name cannot be told apart."""
+    found = list(names)
+    twice = [name for name in found if found.count(name) > 1]
+    if twice:
+        raise DataError(
+            f"{setting}: '{twice[0]}' stands {found.count(twice[0])} times, expected once; remove or rename one"
+        )
+
+
 def require_values(table: pd.DataFrame, column: str, path: str) -> None:
     """Refuse a missing value in a column that must be complete."""
     absent = (table[column].isna() | table[column].isin(AMBIGUOUS)).to_numpy()

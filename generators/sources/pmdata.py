@@ -16,7 +16,7 @@ import pandas as pd
 from core.cohort import Cohort
 from core.errors import DataError
 from core.protocols import Tracker
-from generators.sources.checks import ISO, calendar_days, numbers, read_csv, require_columns
+from generators.sources.checks import ISO, calendar_days, numbers, read_csv, require_columns, require_distinct
 from generators.sources.tables import (
     DailyColumns,
     MaxFilled,
@@ -66,6 +66,7 @@ def read_pmdata(settings: PMDataSettings, tracker: Tracker) -> Cohort:
         raise DataError(
             f"{s.path}: no folder below it holds pmsys/wellness.csv; set data.path to the folder of p01, p02, ..."
         )
+    require_distinct(s.traits, "data.traits")
     measures = {*s.wellness, *FITBIT}
     for column in (*s.traits, *(c.column for c in s.signals)):
         if column not in measures:

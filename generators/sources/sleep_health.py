@@ -15,11 +15,12 @@ from core.errors import DataError
 from core.protocols import Tracker
 from core.signals import DAYS, DEFAULT_SIGNALS
 from generators.sources.around import note_simulated, same_person, simulated_weeks
-from generators.sources.checks import line_of, numbers, read_csv, require_columns
+from generators.sources.checks import line_of, numbers, read_csv, require_columns, require_distinct
 from generators.sources.reference import Population
 from generators.sources.tables import typed
 
 _PRESSURE = (30.0, 300.0)  # mmHg
+_MEASURED = {"age": (0.0, 120.0, "years"), "physical_activity": (0.0, 1440.0, "minutes a day")}
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,20 @@ def read_sleep_health(settings: SleepHealthSettings, rng: np.random.Generator, t
     s = settings
     pressure = [] if s.blood_pressure is None else [s.blood_pressure]
     table = read_csv(s.path, s.separator, s.decimal)
+    require_distinct(s.profile_columns.values(), "data.profile_columns")
     require_columns(table, [*s.levels.values(), *s.profile_columns, *pressure], s.path)
     levels = pd.DataFrame({signal.name: _level(s, table, signal.name, tracker) for signal in DEFAULT_SIGNALS})
+    for column, name in s.profile_columns.items():
+        if name in _MEASURED:  # the weeks are drawn given it: a number, or missing
+            known = np.isfinite(numbers(table, column, *_MEASURED[name], s.path))
+            table[column] = table[column].where(known)
     profiles = typed(table[list(s.profile_columns)], s.path, tracker).rename(columns=s.profile_columns)
     for column, spelling in s.recode.items():
+        if column not in profiles:
+            raise DataError(
+                f"data.recode names '{column}', expected one of the profile's columns {', '.join(profiles)}; remove it with "
+                f"'~data.recode.{column}', or add the column to data.profile_columns"
+            )
         profiles[column] = profiles[column].replace(spelling)
     for column in pressure:
         profiles = profiles.assign(**_pressure(table, column, s.path))

@@ -22,6 +22,7 @@ from generators.sources.checks import (
     numbers,
     read_csv,
     require_columns,
+    require_distinct,
     require_values,
 )
 from generators.sources.weeks import Weeks, calendar_weeks
@@ -104,6 +105,7 @@ def read_weeks(
     daily: pd.DataFrame, path: str, where: DailyColumns, max_filled: int, tracker: Tracker
 ) -> tuple[Weeks, list[str]]:
     """The usable weeks of a checked daily table, and the persons they belong to (code i is the i-th)."""
+    require_distinct((c.name for c in where.signals), "data.signals")
     require_columns(daily, [where.person, where.date, *(c.column for c in where.signals)], path)
     require_values(daily, where.person, path)
     days = calendar_days(daily, where.date, where.date_format, path)
@@ -132,6 +134,7 @@ def profiles_of(
 ) -> pd.DataFrame:
     """These columns of these persons, in this order; the index still tells the file's line."""
     wanted = list(columns)
+    require_distinct(wanted, "data.profile_columns")
     if person in wanted:
         raise DataError(
             f"{path}: column '{person}' says who a person is, not what they are like; leave it out of data.profile_columns"

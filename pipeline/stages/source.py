@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from core.cohort import Cohort, require_classes
+from core.errors import DataError
 from core.protocols import Tracker
 from core.random import numpy_generator
 from envs.trial import check_signals
@@ -45,8 +47,9 @@ def persons(config: Config, tracker: Tracker) -> tuple[Cohort, Cohort]:
     sizes, rng = config.source, numpy_generator(config.seed, "source")
     drawn = isinstance(config.data, ReferenceParameters)
     everyone = read_source(config.data, sizes.persons + sizes.holdout_persons, rng, tracker)
-    kept = drop_columns(everyone.profiles, sizes.drop, sizes.id_like == "drop", tracker)
+    kept = drop_columns(everyone.profiles, sizes.drop, sizes.id_like, tracker)
     everyone = replace(everyone, profiles=kept)
+    _check_sensitive(config.cohort.sensitive, kept)
     check_signals(config.trial, everyone.signals)  # now, not after the generators have trained
     fraction = sizes.holdout_persons / len(everyone) if drawn else sizes.holdout_fraction
     train, holdout = fill_missing(*split_persons(everyone, fraction, rng), tracker)
@@ -54,6 +57,15 @@ def persons(config: Config, tracker: Tracker) -> tuple[Cohort, Cohort]:
     # Cohort-relative rules mean the training persons' cohort, for the held-out ones too.
     holdout = holdout.with_risk(label(holdout, config.labels, tracker, relative_to=train))
     return train.with_risk(train_risk), holdout
+
+
+def _check_sensitive(sensitive: str | None, profiles: pd.DataFrame) -> None:
+    """Refuse an unknown column now; the attack on it comes after all training."""
+    if sensitive is not None and sensitive not in profiles:
+        raise DataError(
+            f"cohort.sensitive is '{sensitive}', expected a profile column: {', '.join(map(str, profiles))}; "
+            "name one of them, or null for none"
+        )
 
 
 def risk_counts(cohort: Cohort) -> list[int]:
