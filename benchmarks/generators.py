@@ -179,6 +179,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if (options.data == "lifesnaps") != (options.path is not None):
         parser.error("--data lifesnaps and --path DIR belong together")
+    if options.data == "lifesnaps" and options.persons is not None:
+        parser.error("--persons is for the reference population; LifeSnaps has the persons it has")
     if options.data == "lifesnaps" and options.only not in (None, "rhythms"):
         parser.error("LifeSnaps is measured for its rhythms")
     return options

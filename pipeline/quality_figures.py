@@ -74,10 +74,12 @@ def _draw_numbers(ax: Axes, real: pd.Series, synthetic: pd.Series) -> None:
 
 def _edges(values: np.ndarray) -> np.ndarray:
     """About two dozen classes; of whole numbers equally many in each."""
-    low, high = values.min(), values.max()
+    low, high = float(values.min()), float(values.max())
     if (values == np.round(values)).all():
         step = max(np.ceil((high - low + 1) / _BINS), 1.0)
         return np.arange(low - 0.5, high + step, step)
+    if low == high:
+        return np.array([low - 0.5, high + 0.5])
     return np.linspace(low, high, _BINS + 1)
 
 
@@ -175,8 +177,17 @@ def utility_figure(cohort: Metrics) -> Figure:
     ax.set_yticks(range(len(bars)), [bar[0] for bar in reversed(bars)])
     ratio = cohort["tstr_ratio"]
     title = f"A classifier trained on synthetic persons reaches {number(ratio)} of the real one's AUC"
-    plain_axes(ax, title if ratio is not None else "No High risk to learn from", "AUC of High; dotted: chance")
+    plain_axes(ax, title if ratio is not None else _no_ratio(cohort), "AUC of High; dotted: chance")
     return figure
+
+
+def _no_ratio(cohort: Metrics) -> str:
+    """Why there is no ratio; there is no F1 where a classifier could not be trained."""
+    if cohort["tstr_f1"] is None:
+        return "The synthetic persons have no High risk to learn from, or nothing else"
+    if cohort["ceiling"]["tstr_f1"] is None:
+        return "The training persons have no High risk to learn from, or nothing else"
+    return "The held-out persons give no AUC of High to compare: none is High, or all are"
 
 
 def privacy_figure(cohort: Metrics) -> Figure:

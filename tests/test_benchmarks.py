@@ -85,9 +85,30 @@ def test_bars() -> None:
     assert Metric("x", "", at_least=0.96).met(seeds) and not Metric("x", "", at_least=0.961).met(seeds)
     assert Metric("x", "", at_most=0.96).met(seeds) and not Metric("x", "", at_most=0.959).met(seeds)
     assert Metric("x", "").met(seeds) is None and Metric("y", "", at_least=0.5).met(seeds) is None
-    assert Metric("g", "", covers_zero=True).met(seeds) is True
+    assert Metric("g", "", covers_zero=True).met(seeds) is None  # one of its intervals lacks an end
+    assert Metric("g", "", covers_zero=True).met({"0": seeds["0"]}) is True
     assert Metric("g", "", covers_zero=True).met({"0": {"g": 0.1, "g_low": 0.02, "g_high": 0.2}}) is False
     assert Metric("x", "").cell(seeds) == ".960±.014" and Metric("y", "").cell(seeds) == "-"
+
+
+def test_the_interval_of_independent_seeds_is_pooled() -> None:
+    """Four seeds that each hold 0 tell together what none tells alone; splits of the same persons do not."""
+    seeds = {str(k): {"g": 0.02, "g_low": -0.01, "g_high": 0.05} for k in range(4)}
+    pooled = Metric("g", "", covers_zero=True)
+    assert pooled.interval(seeds) == pytest.approx((0.005, 0.035)) and pooled.met(seeds) is False
+    assert pooled.interval({"0": seeds["0"]}) == pytest.approx((-0.01, 0.05)) and pooled.met({"0": seeds["0"]})
+    assert pooled.cell(seeds) == ".020±.000 [.005, .035]"
+    assert Metric("g", "").interval(seeds) == pytest.approx((-0.01, 0.05))
+
+
+def test_options_that_do_not_go_together_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong, message in (
+        (["--data", "lifesnaps", "--path", ".", "--persons", "100"], "--persons is for the reference population"),
+        (["--data", "lifesnaps"], "belong together"),
+    ):
+        with pytest.raises(SystemExit):
+            benchmark.parsed(wrong)
+        assert message in capsys.readouterr().err
 
 
 def test_persons_are_resampled_with_all_their_weeks() -> None:

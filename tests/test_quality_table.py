@@ -13,8 +13,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_quality import cohort, rng
 
 from generators.quality.cohort import cohort_quality
+from generators.quality.utility import utility
 from pipeline.figures import png
-from pipeline.quality_figures import quality_figures
+from pipeline.quality_figures import profiles_figure, quality_figures, utility_figure
 from pipeline.quality_table import ROWS, leaks, noise, quality_rows, quality_table, verdict
 from pipeline.store import RunStore
 
@@ -122,6 +123,25 @@ def test_tensorboard_has_the_figures(smoke: RunStore) -> None:
     events.Reload()
     wanted = {"profiles", "correlations", "weeks", "within_week_sd", "utility", "privacy"}
     assert {f"cohort/{name}" for name in wanted} <= set(events.Tags()["images"])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_constant_column_that_is_no_whole_number_is_drawn() -> None:
+    people = cohort(0, 30)
+    people.profiles["age"] = 0.5
+    shapes = {"column_shapes": 1.0, "ceiling": {"column_shapes": 1.0}}
+    assert png(profiles_figure(people, people, shapes)).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("lacking", "words"),
+    [(0, "synthetic persons have no High"), (1, "training persons have no High"), (2, "held-out persons give no AUC")],
+)
+def test_the_utility_figure_says_who_lacks_high_risk(lacking: int, words: str) -> None:
+    people = [cohort(seed, 40) for seed in (0, 1, 2)]
+    people[lacking] = people[lacking].with_risk(np.minimum(people[lacking].risk, 1))
+    figure = utility_figure(utility(*people, (), rng()))
+    assert words in figure.axes[0].get_title(loc="left")
 
 
 def test_figures_are_drawn_whatever_is_absent() -> None:
