@@ -247,12 +247,15 @@ def test_weeks_are_calendar_weeks_with_few_filled_days() -> None:
     values = np.arange(len(dates), dtype=float)[:, None]
     values[[6, 11], 0] = np.nan  # Tuesday and Sunday of the second week
     weeks = calendar_weeks(np.zeros(len(dates), np.int64), dates, values, max_filled=2)
-    assert [str(day) for day in weeks.monday] == ["2024-01-01", "2024-01-08", "2024-01-15"]
-    np.testing.assert_array_equal(weeks.rhythms[0, :, 0], [0, 0, 0, 1, 2, 3, 4])  # held before the first day
-    np.testing.assert_array_equal(weeks.rhythms[1, :, 0], [5, 6, 7, 8, 9, 10, 10])  # interpolated, then held
+    filled = [
+        [0, 0, 0, 1, 2, 3, 4],
+        [5, 6, 7, 8, 9, 10, 10],
+        np.arange(12, 19),
+    ]  # held at the ends, interpolated between
+    np.testing.assert_array_equal(weeks.rhythms[:, :, 0], filled)
     np.testing.assert_array_equal(weeks.mask[1, :, 0], [True, False, True, True, True, True, False])
     strict = calendar_weeks(np.zeros(len(dates), np.int64), dates, values, max_filled=0)
-    assert [str(day) for day in strict.monday] == ["2024-01-15"]
+    np.testing.assert_array_equal(strict.rhythms[:, :, 0], [np.arange(12, 19)])  # the third alone
 
 
 @given(st.integers(0, 6), st.integers(0, 10_000))
@@ -265,9 +268,11 @@ def test_weeks_keep_what_was_observed(max_filled: int, seed: int) -> None:
     weeks = calendar_weeks(person[order], dates[order], values[order], max_filled)
     assert ((~weeks.mask).sum(axis=1) <= max_filled).all()
     assert np.isfinite(weeks.rhythms).all()
-    table = {(p, d): v for p, d, v in zip(person, dates, values, strict=True)}
-    for m, day, k in np.argwhere(weeks.mask):
-        assert weeks.rhythms[m, day, k] == np.float32(table[weeks.person[m], weeks.monday[m] + day][k])
+    when = {(p, np.float32(v)): d for p, d, row in zip(person, dates, values, strict=True) for v in row}
+    monday: dict[int, np.datetime64] = {}
+    for m, day, k in np.argwhere(weeks.mask):  # each value at its weekday, and one calendar week in a row
+        start = when[weeks.person[m], weeks.rhythms[m, day, k]] - day
+        assert start == monday.setdefault(m, start) and start.item().weekday() == 0
 
 
 # Split.

@@ -59,8 +59,8 @@ def read_sleep_health(settings: SleepHealthSettings, rng: np.random.Generator, t
     for column, spelling in s.recode.items():
         if column not in profiles:
             raise DataError(
-                f"data.recode names '{column}', expected one of the profile's columns {', '.join(profiles)}; remove it with "
-                f"'~data.recode.{column}', or add the column to data.profile_columns"
+                f"data.recode names '{column}', expected one of the profile's columns {', '.join(map(str, profiles))}; "
+                f"remove it with '~data.recode.{column}', or add the column to data.profile_columns"
             )
         profiles[column] = profiles[column].replace(spelling)
     for column in pressure:

@@ -126,7 +126,7 @@ def read_weeks(
         f"{max_filled} days a signal; {filled:.1%} of their values were filled"
     )
     people = [str(everybody[code]) for code in kept]
-    return Weeks(weeks.rhythms, weeks.mask, person.reshape(-1).astype(np.int64), weeks.monday), people
+    return Weeks(weeks.rhythms, weeks.mask, person.reshape(-1).astype(np.int64)), people
 
 
 def profiles_of(

@@ -17,13 +17,11 @@ class Weeks:
         rhythms: float32 ``[M, 7, C]``, filled where ``mask`` is False.
         mask: bool ``[M, 7, C]``, True where observed.
         person: int64 ``[M]``, the person codes given.
-        monday: datetime64[D] ``[M]``, each week's first day.
     """
 
     rhythms: np.ndarray
     mask: np.ndarray
     person: np.ndarray
-    monday: np.ndarray
 
 
 def calendar_weeks(person: np.ndarray, date: np.ndarray, values: np.ndarray, max_filled: int) -> Weeks:
@@ -48,4 +46,4 @@ def calendar_weeks(person: np.ndarray, date: np.ndarray, values: np.ndarray, max
     for m, k in np.argwhere(~mask.all(axis=1)):
         seen = np.flatnonzero(mask[m, :, k])
         days[m, :, k] = np.interp(np.arange(DAYS), seen, days[m, seen, k])
-    return Weeks(days.astype(np.float32), mask, keys[:, 0].astype(np.int64), _MONDAY + keys[:, 1] * DAYS)
+    return Weeks(days.astype(np.float32), mask, keys[:, 0].astype(np.int64))
