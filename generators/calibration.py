@@ -15,13 +15,14 @@ right, as if they were ``pseudo_count`` further rows::
 import itertools
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import torch
+from annotated_types import Ge
 
-from core.artifact import Artifact
+from core.artifact import Artifact, reading
 from core.cohort import numeric_columns
 from core.errors import ArtifactError, DataError
 from core.protocols import Tracker
@@ -45,7 +46,7 @@ class CalibrationSettings:
     pool: Count  # generated rows for each training row when fitting, and for each row drawn when sampling
     min_pool: Count  # at least this many generated rows
     max_pool: Count  # at most this many when fitting
-    bins: Count  # a numeric column counts in at most this many classes of equal probability
+    bins: Annotated[int, Ge(2)]  # a numeric column counts in at most this many classes, cut at its quantiles
     pairs: Count  # two-way tables raked: the strongest, by mutual information
     pseudo_count: NonNegative  # rows' worth of the generator's own tables mixed into each two-way target
     sweeps: Count  # passes over all tables when fitting, at most
@@ -98,9 +99,11 @@ class CalibratedProfiles:
         raw = self.generator.sample(max(n * self.settings.pool, self.settings.min_pool), rng)
         pool = _mapped(raw, self.maps, rng)
         cells = _cells(pool, self.classes, self.margins)
-        start = weigh(cells, [margin.factors for margin in self.margins])
-        targets = [margin.shares for margin in self.margins]
-        weights, _ = rake(cells, targets, self.settings.finish, self.settings.tolerance, start)
+        weights = np.ones(len(pool))
+        if self.margins:  # nothing to rake where no column has classes
+            start = weigh(cells, [margin.factors for margin in self.margins])
+            targets = [margin.shares for margin in self.margins]
+            weights, _ = rake(cells, targets, self.settings.finish, self.settings.tolerance, start)
         return pool.iloc[systematic(_cut(weights, self.settings), n, rng)]
 
     def to_artifact(self) -> Artifact:
@@ -123,7 +126,16 @@ class CalibratedProfiles:
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> "CalibratedProfiles":
-        """Any kind of generator, by the ``kind`` its artifact carries."""
+        """Any kind of generator, by the ``kind`` its artifact carries.
+
+        Raises:
+            ArtifactError: it is of another kind, or of another version of this one.
+        """
+        with reading("profile generator", "profiles"):
+            return cls._read(artifact)
+
+    @classmethod
+    def _read(cls, artifact: Artifact) -> "CalibratedProfiles":
         meta, tensors = artifact.meta, artifact.tensors
         prefix = "generator."
         inner = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
@@ -187,9 +199,11 @@ def calibrate(
     pool = _mapped(raw, maps, rng)
     margins = _margins(profiles, classes, settings)
     cells = _cells(pool, classes, margins)
-    margins = _shrunk(margins, cells, len(profiles), settings)
-    weights, factors = rake(cells, [margin.shares for margin in margins], settings.sweeps, settings.tolerance)
-    margins = tuple(replace(margin, factors=factor) for margin, factor in zip(margins, factors, strict=True))
+    weights = np.ones(len(pool))
+    if margins:
+        margins = _shrunk(margins, cells, len(profiles), settings)
+        weights, factors = rake(cells, [margin.shares for margin in margins], settings.sweeps, settings.tolerance)
+        margins = tuple(replace(margin, factors=factor) for margin, factor in zip(margins, factors, strict=True))
     share = effective_share(_cut(weights, settings))
     tracker.scalar("calibration/effective_share", share, 0)
     if share < settings.min_effective_share:
@@ -240,8 +254,6 @@ def _shrunk(
 ) -> tuple[Margin, ...]:
     """Two-way targets mixed with the pool's own tables, once the pool's one-way shares are right."""
     single = [i for i, margin in enumerate(margins) if len(margin.names) == 1]
-    if not single:
-        return margins
     weights, _ = rake(
         [cells[i] for i in single], [margins[i].shares for i in single], settings.sweeps, settings.tolerance
     )

@@ -47,7 +47,7 @@ def fit_condition(
         scores: ``[N, 7, C]``; ``mask``: what was observed; ``features``: encoded profiles ``[N, P]``; ``person``: ``[N]``.
     """
     _, first = np.unique(person, return_index=True)
-    rank = np.linalg.matrix_rank(features[first] - features[first].mean(0)) if features.shape[1] else 0
+    rank = np.linalg.matrix_rank(features[first] - features[first].mean(0), tol=1e-4) if features.shape[1] else 0
     if rank and len(first) >= PERSONS_PER_DEGREE * rank:
         return Condition(np.eye(features.shape[1], dtype=np.float32), np.zeros(features.shape[1], np.float32)), features
     seen = mask.astype(float)

@@ -168,9 +168,9 @@ class _Latents:
         precision: np.ndarray,
         rng: np.random.Generator,
     ) -> None:
-        deviation = self.z - mean
-        centre = self.z[:, j] - deviation @ precision[j] / precision[j, j]
-        self.z[:, j] = truncated_normal(centre, precision[j, j] ** -0.5, *bounds, rng)
+        p = precision[j]
+        centre = self.z[:, j] - (self.z @ p - mean @ p) / p[j]
+        self.z[:, j] = truncated_normal(centre, p[j] ** -0.5, *bounds, rng)
 
     def moments(self, prior: float) -> tuple[np.ndarray, np.ndarray]:
         """Mean and shrunken covariance of the latents, after setting the free scales."""

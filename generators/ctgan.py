@@ -267,7 +267,7 @@ def _train(
             real = rows[conditions.training_rows(column, level)]
             loss = loss + settings.kernel * kernel_distance(heads.scores(fake), heads.scores(real))
         losses = {"generator": loss.item(), "discriminator": critic_loss.item()}
-        if not finite("CTGAN", losses, step, settings.steps, "profiles.ctgan.generator_lr", tracker):
+        if not finite("CTGAN", losses, step, settings.steps, averaged.started, "profiles.ctgan.generator_lr", tracker):
             break
         averaged.update()
         optimizers[0].zero_grad()

@@ -64,9 +64,12 @@ def _regress(
     if n < MIN_PERSONS or not features.shape[1]:
         return nothing
     u, s, vt = np.linalg.svd(x - mean, full_matrices=False)
+    rank = int((s > 1e-6 * max(float(s.max()), 1.0)).sum())  # encoded features are of unit size
+    if not rank:  # nobody differs: what is left would be rounding
+        return nothing
     others_mean = (y.sum() - y) / (n - 1)
     spread = ((y - others_mean) ** 2).mean()
-    best, least = nothing, MIN_GAIN / n if n < PERSONS_PER_DEGREE * int((s > 1e-6 * s[0]).sum()) else 0.0
+    best, least = nothing, MIN_GAIN / n if n < PERSONS_PER_DEGREE * rank else 0.0
     for penalty in PENALTIES:
         shrink = s**2 / (s**2 + penalty)
         fitted = level + (u * shrink) @ (u.T @ (y - level))

@@ -1,5 +1,7 @@
 """What a table of profiles must be before anything is learned from it; each fault is one line that names the column."""
 
+from typing import Literal
+
 import numpy as np
 import pandas as pd
 
@@ -17,7 +19,7 @@ def check_profiles(profiles: pd.DataFrame, max_levels: int) -> None:
     """Refuse what no generator can learn.
 
     Raises:
-        DataError: no rows, a missing or infinite value, an identifier, or a text column of too many levels.
+        DataError: no rows, a missing or infinite value, or a text column of too many levels.
     """
     if profiles.empty:
         raise DataError(
@@ -25,14 +27,6 @@ def check_profiles(profiles: pd.DataFrame, max_levels: int) -> None:
         )
     for name in profiles:
         _check_values(profiles[name])
-    identifiers = id_like(profiles)
-    if identifiers:
-        name = identifiers[0]
-        raise DataError(
-            f"profiles: column '{name}' looks like an identifier ({profiles[name].nunique()} distinct values in "
-            f"{len(profiles)} rows), which nothing can be learned from; leave it out (source.drop=[{name}], or "
-            "source.id_like=drop)"
-        )
     for name in profiles:
         levels = 0 if pd.api.types.is_numeric_dtype(profiles[name]) else profiles[name].nunique()
         if levels > max_levels:
@@ -63,12 +57,12 @@ def _check_values(values: pd.Series) -> None:
 
 
 def drop_columns(
-    profiles: pd.DataFrame, drop: tuple[str, ...], drop_identifiers: bool, tracker: Tracker
+    profiles: pd.DataFrame, drop: tuple[str, ...], identifiers: Literal["refuse", "drop", "keep"], tracker: Tracker
 ) -> pd.DataFrame:
-    """The table without the columns named and, on request, without identifiers; says what went.
+    """The table without the columns named, and without what looks like an identifier or refused for it; says what went.
 
     Raises:
-        DataError: a column named is not there, or none is left.
+        DataError: a column named is not there, none is left, or one looks like an identifier and is to be refused.
     """
     unknown = [name for name in drop if name not in profiles]
     if unknown:
@@ -76,12 +70,19 @@ def drop_columns(
             f"profiles: source.drop names column '{unknown[0]}', expected one of {', '.join(map(str, profiles))}"
         )
     kept = profiles.drop(columns=list(drop))
-    identifiers = id_like(kept) if drop_identifiers else []
-    kept = kept.drop(columns=identifiers)
+    found = [] if identifiers == "keep" else id_like(kept)
+    if found and identifiers == "refuse":
+        name = found[0]
+        raise DataError(
+            f"profiles: column '{name}' looks like an identifier ({profiles[name].nunique()} distinct values in "
+            f"{len(profiles)} rows), which nothing can be learned from; leave it out (source.drop=[{name}], or "
+            "source.id_like=drop), or source.id_like=keep where it is a measurement"
+        )
+    kept = kept.drop(columns=found)
     if kept.columns.empty:
         raise DataError("profiles: source.drop and source.id_like leave no column; keep at least one")
-    if drop or identifiers:
-        tracker.note(f"profiles: left out columns {', '.join([*drop, *identifiers])}")
+    if drop or found:
+        tracker.note(f"profiles: left out columns {', '.join([*drop, *found])}")
     return kept
 
 

@@ -75,17 +75,24 @@ def fit_profiles(
     """
     check_profiles(profiles, settings.max_levels)
     rng = numpy_generator(seed, "profiles", "rows")
-    if person is not None:  # who has many weeks is one person all the same
-        profiles = profiles.iloc[np.unique(person, return_index=True)[1]].reset_index(drop=True)
-    if len(profiles) > settings.max_rows:
-        rows = rng.permutation(len(profiles))[: settings.max_rows]
-        tracker.note(f"profiles: learned from {settings.max_rows} random rows of {len(profiles)} (profiles.max_rows)")
-        profiles = profiles.iloc[rows].reset_index(drop=True)
+    profiles = learned_rows(profiles, person, settings.max_rows, rng, tracker)
     if settings.generator == "auto":
         kind, choice = _choose(profiles, settings, seed, rng, tracker)
     else:
         kind, choice = settings.generator, {"generator": settings.generator}
     return _fit(kind, profiles, settings, seed, tracker, choice)
+
+
+def learned_rows(
+    profiles: pd.DataFrame, person: np.ndarray | None, max_rows: int, rng: np.random.Generator, tracker: Tracker
+) -> pd.DataFrame:
+    """One row for each person, since who has many weeks is one person all the same; of too many a random part, and said."""
+    if person is not None:
+        profiles = profiles.iloc[np.unique(person, return_index=True)[1]].reset_index(drop=True)
+    if len(profiles) <= max_rows:
+        return profiles
+    tracker.note(f"profiles: learned from {max_rows} random rows of {len(profiles)} (profiles.max_rows)")
+    return profiles.iloc[rng.permutation(len(profiles))[:max_rows]].reset_index(drop=True)
 
 
 def _fit(
@@ -124,7 +131,8 @@ def _choose(
         why = f"{persons} persons are too few to compare on (profiles.choice.min_persons={settings.choice.min_persons})"
         tracker.note(f"profiles: took the copula, since {why}")
         return "copula", {"generator": "copula", "why": why}
-    apart = rng.permutation(persons) < max(1, round(settings.choice.validation * persons))
+    held = int(np.clip(round(settings.choice.validation * persons), 1, persons - 1))
+    apart = rng.permutation(persons) < held
     fit, validation = (profiles[rows].reset_index(drop=True) for rows in (~apart, apart))
     quick = replace(
         settings,

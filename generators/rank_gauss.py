@@ -18,11 +18,10 @@ class RankGauss:
 
     @classmethod
     def fit(cls, weeks: np.ndarray, mask: np.ndarray) -> "RankGauss":
-        """From the observed values of ``weeks [N, 7, C]``."""
+        """From the observed values of ``weeks [N, 7, C]``; every signal has some."""
         columns = []
         for k in range(weeks.shape[2]):
-            observed = mask[:, :, k] if mask[:, :, k].any() else np.ones_like(mask[:, :, k])
-            columns.append(np.sort(weeks[:, :, k][observed]).astype(np.float32))
+            columns.append(np.sort(weeks[:, :, k][mask[:, :, k]]).astype(np.float32))
         return cls(tuple(columns))
 
     def to_scores(self, weeks: np.ndarray, rng: np.random.Generator) -> np.ndarray:

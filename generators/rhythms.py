@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from core.artifact import Artifact
+from core.artifact import Artifact, reading
 from core.cohort import Cohort
-from core.errors import ArtifactError
+from core.errors import ArtifactError, NumericalError
 from core.protocols import Tracker
 from core.random import numpy_generator
 from core.settings import Fraction
@@ -53,10 +53,14 @@ def fit_rhythms(cohort: Cohort, settings: RhythmSettings, seed: int, tracker: Tr
         )
     rng = numpy_generator(seed, "rhythms", "validation")
     fit, validation = split_persons(cohort, settings.validation, rng)
-    distance = {
-        kind: _distance(_fit(kind, fit, settings, seed, tracker), fit, validation, seed)
-        for kind in (TIMEGAN, HIERARCHICAL)
-    }
+    distance = {}
+    for kind in (TIMEGAN, HIERARCHICAL):
+        try:
+            distance[kind] = _distance(_fit(kind, fit, settings, seed, tracker), fit, validation, seed)
+        except NumericalError as error:
+            tracker.note(f"rhythms: {kind} is out of the choice: {error}")
+    if not distance:
+        raise NumericalError("rhythms: every candidate of rhythms.generator=auto failed (see the notes); choose one")
     best = min(distance, key=lambda kind: distance[kind])
     told = ", ".join(f"{kind} {value:.3f}" for kind, value in distance.items())
     tracker.note(
@@ -70,7 +74,7 @@ def rhythms_from_artifact(artifact: Artifact) -> RhythmModel:
     """The week model that an artifact holds, whichever kind it is.
 
     Raises:
-        ArtifactError: it is no week model.
+        ArtifactError: it is no week model, or of another version.
     """
     models: dict[str, type[RhythmModel]] = {TIMEGAN: TimeGAN, HIERARCHICAL: HierarchicalRhythms}
     kind = artifact.meta.get("kind")
@@ -78,7 +82,8 @@ def rhythms_from_artifact(artifact: Artifact) -> RhythmModel:
         raise ArtifactError(
             f"rhythm model is of kind '{kind}', expected one of {', '.join(models)}; train it again with stage=rhythms"
         )
-    return models[kind].from_artifact(artifact)
+    with reading("rhythm model", "rhythms"):
+        return models[kind].from_artifact(artifact)
 
 
 def _fit(kind: str, cohort: Cohort, settings: RhythmSettings, seed: int, tracker: Tracker) -> RhythmModel:

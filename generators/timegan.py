@@ -22,6 +22,7 @@ from generators.week_correction import Correction, WeekShape
 from generators.week_space import WeekSpace
 
 KIND = "timegan"
+_CHUNK = 16_384  # weeks per forward pass when sampling
 
 
 @dataclass(frozen=True)
@@ -151,5 +152,8 @@ def raw_scores(sampler: Sampler, sizes: TimeGANNetworks, condition: np.ndarray, 
     n, given = len(condition), torch.from_numpy(condition)
     person = torch.from_numpy(rng.standard_normal((n, sizes.person_noise), dtype=np.float32))
     day = torch.from_numpy(rng.standard_normal((n, DAYS, sizes.day_noise), dtype=np.float32))
+    parts = []
     with torch.no_grad():
-        return sampler.recovery(sampler.latent(person, day, given), given).numpy().astype(np.float64)
+        for part in zip(*(tensor.split(_CHUNK) for tensor in (person, day, given)), strict=True):
+            parts.append(sampler.recovery(sampler.latent(*part), part[2]))
+    return torch.cat(parts).numpy().astype(np.float64)

@@ -102,7 +102,8 @@ class _Observed(TVAE):
         settings = self._settings
         step = (int(table["Epoch"].iloc[-1]) + 1) * self._epoch_steps
         losses = {"reconstruction": float(table["Loss"].sum() / len(table))}
-        if not finite("TVAE", losses, step, settings.steps, "profiles.tvae.loss_factor", self._tracker):
+        kept = self._averaged is not None
+        if not finite("TVAE", losses, step, settings.steps, kept, "profiles.tvae.loss_factor", self._tracker):
             raise _Stopped
         self._tracker.scalar("tvae/loss", losses["reconstruction"], step)
         if self._averaged is None:

@@ -66,7 +66,7 @@ class SourceSettings:
     holdout_persons: Count  # held-out persons drawn from it
     holdout_fraction: Fraction  # share of real persons held out, for sources that are a table
     drop: tuple[str, ...]  # profile columns that the run leaves out
-    id_like: Literal["refuse", "drop"]  # what to do with a profile column whose value names the person
+    id_like: Literal["refuse", "drop", "keep"]  # what to do with a profile column whose value names the person
 
 
 @dataclass(frozen=True)

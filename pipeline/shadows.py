@@ -9,7 +9,7 @@ from generators.copula import fit_copula
 from generators.fusion import fuse
 from generators.hierarchical import fit_hierarchical
 from generators.missingness import Missingness
-from generators.profiles import fit_profiles
+from generators.profiles import fit_profiles, learned_rows
 from generators.quality.shadows import Shadows
 from generators.rhythms import fit_rhythms
 from pipeline.config import Config
@@ -44,7 +44,9 @@ def shadows_of(config: Config, store: RunStore, training_persons: int, tracker: 
 
 def _quick(config: Config, members: Cohort, seed: int) -> tuple[ProfileGenerator, RhythmGenerator]:
     """A second's worth of training: Gaussian copula profiles and hierarchical weeks."""
-    return fit_copula(members.profiles, config.profiles.copula, seed, NullTracker()), fit_hierarchical(members)
+    rng = numpy_generator(seed, "shadow", "rows")
+    rows = learned_rows(members.profiles, members.person, config.profiles.max_rows, rng, NullTracker())
+    return fit_copula(rows, config.profiles.copula, seed, NullTracker()), fit_hierarchical(members)
 
 
 def _same(config: Config, store: RunStore, members: Cohort, seed: int) -> tuple[ProfileGenerator, RhythmGenerator]:

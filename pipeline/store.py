@@ -28,7 +28,7 @@ from core.cohort import Cohort
 from core.errors import ArtifactError, ManoError, MissingStageError
 from core.signals import Signal
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST, METRICS = "manifest.json", "metrics.json"
 PARTIAL, PREVIOUS, CHECKPOINTS = ".partial", ".previous", "checkpoints"
 

@@ -17,7 +17,7 @@ CONF = yaml.safe_load((Path(__file__).parents[1] / "conf" / "profiles.yaml").rea
 SETTINGS = TypeAdapter(ProfileSettings).validate_python(CONF)
 QUICK = replace(
     SETTINGS,
-    ctgan=replace(SETTINGS.ctgan, steps=60, batch_size=100, generator_dim=(32,), discriminator_dim=(32,)),
+    ctgan=replace(SETTINGS.ctgan, steps=60, kernel=10.0, batch_size=100, generator_dim=(32,), discriminator_dim=(32,)),
     tvae=replace(SETTINGS.tvae, steps=60, batch_size=100, compress_dims=(32,), decompress_dims=(32,)),
     copula=replace(SETTINGS.copula, sweeps=20),
     calibration=replace(SETTINGS.calibration, min_effective_share=0.0, min_pool=1000),

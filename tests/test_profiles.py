@@ -14,6 +14,7 @@ from helpers_profiles import QUICK, SETTINGS, Recorder, people, through_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.artifact import Artifact
 from core.errors import ArtifactError, DataError, NumericalError
 from core.protocols import NullTracker
 from core.signals import DEFAULT_SIGNALS
@@ -186,8 +187,28 @@ def test_training_that_blows_up_is_stopped_by_step(kind, module, monkeypatch):
     monkeypatch.setattr(module, "finite", broken_at(40))
     kept = FITS[kind](table, getattr(QUICK, kind), 0, tracker)
     assert len(tracker.notes) == 1 and "at step 40 of 60; training stopped there" in tracker.notes[0]
-    assert all(torch.isfinite(t).all() for t in kept.to_artifact().tensors.values())
     assert len(kept.sample(20, np.random.default_rng(0))) == 20
+
+
+def test_nothing_is_kept_before_there_is_something_to_keep(monkeypatch):
+    """One step of one: more than half of training, and nothing good yet."""
+    monkeypatch.setattr(ctgan, "kernel_distance", lambda fake, real: fake.sum() * float("nan"))
+    with pytest.raises(NumericalError, match="loss is nan at step 1 of 1"):
+        fit_ctgan(people(100), replace(QUICK.ctgan, steps=1), 0, NullTracker())
+
+
+@pytest.mark.parametrize("table", [people(30)[["country"]], people(30)[["country", "bmi"]]])
+def test_columns_without_classes_need_no_raking(table: pd.DataFrame):
+    settings = replace(QUICK, generator="copula")
+    drawn = fit_profiles(table, settings, 0, NullTracker()).sample(50, np.random.default_rng(0))
+    assert list(drawn) == list(table) and set(drawn["country"]) == {"X"}
+
+
+def test_an_artifact_of_another_version_is_named(calibrated):
+    whole = calibrated.to_artifact()
+    for partial in (Artifact({}, whole.meta), Artifact(whole.tensors, {"generator": whole.meta["generator"]})):
+        with pytest.raises(ArtifactError, match=r"another version, or incomplete .*stage=profiles force=true"):
+            CalibratedProfiles.from_artifact(partial)
 
 
 def test_a_learning_rate_that_explodes_is_refused_by_name():

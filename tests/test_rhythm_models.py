@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers_rhythms import FIFTH, demo_settings, hide_days, made_cohort, tiny_settings
+from helpers_rhythms import FIFTH, hide_days, made_cohort, tiny_settings
 
 from core.artifact import Artifact
 from core.cohort import Cohort
@@ -21,7 +21,6 @@ from generators.missingness import Missingness, fill
 from generators.person_regression import PENALTIES, regress_persons
 from generators.quality.rhythms import intraclass_correlations, lag1_correlations, rhythm_distance
 from generators.rhythms import fit_rhythms, rhythms_from_artifact
-from generators.timegan import TimeGAN
 from generators.timegan_training import fit_timegan
 from generators.week_correction import ScoredWeeks, WeekShape, fit_correction, fit_shape
 from generators.week_space import WeekSpace
@@ -74,6 +73,16 @@ def test_a_profile_that_says_nothing_gets_no_slope_and_weeks_of_one_person_count
     assert found.gain[0] == 0 and not found.slope.any()
     condition, given = fit_condition(np.repeat(level[:, None], 7, 1), np.ones((180, 7, 1), bool), features, person)
     assert condition.size == 1 and not given.any() and not condition(features).any()
+
+
+def test_a_profile_in_which_nobody_differs_says_nothing():
+    """Rounding must not pass the others' mean, which mirrors a person's own level, for a prediction."""
+    person = np.arange(15)
+    for seed in range(40):
+        scores, features = rng(seed).normal(size=(15, 7, 2)), np.full((15, 3), 0.1, np.float32)
+        condition, given = fit_condition(scores, np.ones(scores.shape, bool), features, person)
+        assert not given.any() and not condition(features).any()
+        assert not regress_persons(features, scores.mean(1), np.ones((15, 2)), person).gain.any()
 
 
 def test_many_persons_show_the_networks_more_of_the_profile_than_few():
@@ -277,8 +286,19 @@ def test_auto_takes_what_is_nearer_to_validation_persons_and_says_why():
     assert "takes hierarchical" in tracker.notes[0] and "30 validation persons" in tracker.notes[0]
 
 
+def test_auto_does_without_a_candidate_that_diverges():
+    tracker = Notes()
+    wild = replace(tiny_settings(), embedding_rate=1e30, generator="auto")
+    fitted = fit_rhythms(made_cohort(60, 23), wild, 0, tracker)
+    assert isinstance(fitted.model, HierarchicalRhythms) and list(fitted.choice["distance"]) == ["hierarchical"]
+    assert "timegan is out of the choice" in tracker.notes[0]
+
+
 def test_artifacts_are_read_back_by_their_kind():
     assert isinstance(rhythms_from_artifact(fit_hierarchical(made_cohort(40, 22)).to_artifact()), HierarchicalRhythms)
     with pytest.raises(ArtifactError, match="kind 'twin', expected one of timegan, hierarchical"):
         rhythms_from_artifact(Artifact({}, {"kind": "twin"}))
-    assert isinstance(demo_settings().generator, str) and TimeGAN.__name__ == "TimeGAN"
+    whole = fit_hierarchical(made_cohort(40, 22)).to_artifact()
+    partial = Artifact({name: tensor for name, tensor in whole.tensors.items() if name != "rho"}, whole.meta)
+    with pytest.raises(ArtifactError, match=r"another version, or incomplete \('rho'\); .*stage=rhythms force=true"):
+        rhythms_from_artifact(partial)
