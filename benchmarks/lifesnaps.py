@@ -34,12 +34,15 @@ def resampled(person: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def with_intervals(value: dict[str, float], draws: list[dict[str, float]]) -> Scores:
     """Values and their 95 % intervals from bootstrap draws.
 
-    The draws are moved to centre on the value: people drawn twice make any two samples look less alike.
+    The draws are moved to centre on the value: people drawn twice make any two samples look less alike. The ends stay
+    where the number can be.
     """
     scores: Scores = dict(value)
     for key in value:
         spread = np.quantile([draw[key] for draw in draws], [0.025, 0.5, 0.975])
-        scores[f"{key}_low"], scores[f"{key}_high"] = (float(value[key] + end - spread[1]) for end in spread[[0, 2]])
+        least = -1.0 if key.endswith("_loss") else 0.0
+        ends = np.clip(value[key] + spread[[0, 2]] - spread[1], least, 1.0)
+        scores[f"{key}_low"], scores[f"{key}_high"] = map(float, ends)
     return scores
 
 
