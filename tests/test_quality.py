@@ -10,7 +10,7 @@ from core.signals import DEFAULT_SIGNALS
 from generators.quality.c2st import c2st_auc
 from generators.quality.cohort import cohort_quality
 from generators.quality.dependence import correlation_error, dependence
-from generators.quality.persons import one_week_each, split_persons
+from generators.quality.persons import one_week_each, set_apart
 from generators.quality.profiles import profile_quality
 
 N = 300
@@ -43,7 +43,9 @@ def cohort(seed: int, n: int = N, weeks: int = 1) -> Cohort:
     means = np.array([7, 6.5, 65, 5]) + distress[:, None] * np.array([-0.4, -0.6, 3, 1])
     days = means[:, None] + rng.normal(size=(len(person), 7, 4)) * np.array([1.2, 1.3, 2, 1.3])
     risk = np.digitize(distress + 0.3 * rng.normal(size=len(person)), [0.3, 1.0]).astype(np.int8)
-    return Cohort(profiles, days.astype(np.float32), np.ones(days.shape, bool), person, DEFAULT_SIGNALS, risk)
+    return Cohort(
+        profiles, days.astype(np.float32), np.ones(days.shape, bool), 10_000 * seed + person, DEFAULT_SIGNALS, risk
+    )
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -150,7 +152,7 @@ def test_a_spread_that_does_not_follow_the_profile_is_found_out():
 
 def test_persons_are_split_whole():
     several = cohort(0, 40, weeks=3)
-    some, others = split_persons(several, rng(), 15)
+    some, others = set_apart(several, rng(), 15)
     assert some.persons == 15 and len(some) == 45 and len(others) == 75 and not set(some.person) & set(others.person)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from core.cohort import RISK_CLASSES, Cohort
-from core.errors import DataError
+from core.errors import DataError, NumericalError
 from generators.quality.dependence import dependence
 from generators.quality.persons import one_week_each
 from generators.quality.privacy import (
@@ -60,20 +60,22 @@ def cohort_quality(
         hold the same keys where they have them.
 
     Raises:
-        DataError: a cohort is not labelled, a synthetic value is missing, or ``sensitive`` is no column.
+        DataError: a cohort is not labelled or has fewer than two persons, persons are in training and held out, a synthetic value is missing, or ``sensitive`` is no column.
     """
     _check(synthetic, train, holdout, sensitive)
     assert synthetic.risk is not None
     counts = np.bincount(synthetic.risk, minlength=len(RISK_CLASSES))
     n = min(synthetic.persons, train.persons, holdout.persons)
     drawn, real, other = (one_week_each(cohort, rng, n) for cohort in (synthetic, train, holdout))
+    # A random stream of its own for each part: what one of them draws moves none of the others.
+    streams = rng.spawn(5)
     with threadpool_limits(1):  # on tables this small a second thread costs time, on a busy machine a lot of it
         parts = [
-            _fidelity(drawn.profiles, real.profiles, other.profiles, rng),
-            dependence(drawn, real, other, rng),
-            utility(synthetic, train, holdout, hidden, rng),
-            _membership(synthetic, train, holdout, shadows, rng),
-            _attributes(synthetic, train, holdout, sensitive, rng),
+            _fidelity(drawn.profiles, real.profiles, other.profiles, streams[0]),
+            dependence(drawn, real, other, streams[1]),
+            utility(synthetic, train, holdout, hidden, streams[2]),
+            _membership(synthetic, train, holdout, shadows, streams[3]),
+            _attributes(synthetic, train, holdout, sensitive, streams[4]),
             _copies(synthetic, train, holdout),
         ]
     report = {
@@ -90,6 +92,13 @@ def _check(synthetic: Cohort, train: Cohort, holdout: Cohort, sensitive: str | N
     for name, cohort in (("synthetic", synthetic), ("train", train), ("holdout", holdout)):
         if cohort.risk is None:
             raise DataError(f"cohort quality: the {name} cohort has no risk labels; label it first")
+        if cohort.persons < 2:
+            raise DataError(f"cohort quality: the {name} cohort has {cohort.persons} person, expected at least 2")
+    shared = np.intersect1d(train.person, holdout.person)
+    if len(shared):
+        raise DataError(
+            f"cohort quality: {len(shared)} persons (person {shared[0]}) are both in training and held out, expected none"
+        )
     if sensitive is not None and sensitive not in train.profiles:
         raise DataError(
             f"cohort quality: sensitive column '{sensitive}' is unknown; expected one of {', '.join(map(str, train.profiles))}"
@@ -124,16 +133,17 @@ def _membership(
 
     add("membership", distance_attack, plain, distance_attack)
     add("density", density_attack, informed, density_attack)
+    none: Report = {"shadow_auc": None, "shadow_tpr_10": None, "shadow_tpr_1": None}
+    if shadows is None:
+        return report | none | {"shadow_note": "not asked for: cohort.shadows=0"}
     try:
-        if shadows is None:
-            raise DataError("not asked for: cohort.shadows=0")
         learned = learn_attack(shadows, informed.reference, rng)
         # Who attacks a published training set has shadows that publish theirs.
         copying = learn_attack(Shadows(lambda members, seed: members, shadows.count), informed.reference, rng)
-        add("shadow", learned, informed, copying)
-        return report | {"shadow_note": None}
-    except DataError as error:
-        return report | {"shadow_auc": None, "shadow_tpr_10": None, "shadow_tpr_1": None, "shadow_note": str(error)}
+    except (DataError, NumericalError) as error:  # a generator that cannot learn from so few is no reason to stop
+        return report | none | {"shadow_note": str(error)}
+    add("shadow", learned, informed, copying)
+    return report | {"shadow_note": None}
 
 
 def _attributes(
@@ -141,16 +151,17 @@ def _attributes(
 ) -> Report:
     if sensitive is None:
         return {"attribute_gain": None, "attribute_gain_ci": None, "attribute_success": None}
-    game = Game.deal(train, holdout, 0, rng)
-    found = attribute_inference(synthetic, train, holdout, sensitive, rng)
+    game = Game.deal(train, holdout, 0, rng)  # the same persons asked about, whatever is published
+    found, ceiling, baseline = (
+        attribute_inference(published, game.members, game.others, sensitive, rng)
+        for published in (synthetic, game.rest, train)
+    )
     return {
         "attribute_gain": found["gain"],
         "attribute_gain_ci": found["ci"],
         "attribute_success": found["success"],
-        "ceiling": {
-            "attribute_gain": attribute_inference(game.rest, game.members, game.others, sensitive, rng)["gain"]
-        },
-        "baseline": {"attribute_gain": attribute_inference(train, train, holdout, sensitive, rng)["gain"]},
+        "ceiling": {"attribute_gain": ceiling["gain"]},
+        "baseline": {"attribute_gain": baseline["gain"]},
         "ci": {"attribute_gain": found["ci"]},
     }
 

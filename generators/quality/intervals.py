@@ -105,6 +105,24 @@ def difference(a: np.ndarray, b: np.ndarray) -> tuple[float, Interval]:
     return p - q, (float(low), float(p - q + np.hypot(p_high - p, q - q_low)))
 
 
+def mover_ratio(above: tuple[float, Interval], below: tuple[float, Interval], correlation: float) -> Interval | None:
+    """Interval of a ratio of two positive estimates from their own intervals and the correlation between them.
+
+    Every ratio r for which the interval of ``above - r * below`` covers 0 (Donner & Zou 2012, "Closed-form confidence
+    intervals for functions of the normal mean and standard deviation", Stat Methods Med Res 21:347, for differences and
+    ratios). None where ratios up to 5 do not bound it.
+    """
+    (a, (a_low, a_high)), (b, (b_low, b_high)) = above, below
+    ratio = np.linspace(0, 5, 50001)
+    gap = a - ratio * b
+    one = np.where(gap > 0, a - a_low, a_high - a)  # towards 0, each estimate errs on its own side
+    other = ratio * np.where(gap > 0, b_high - b, b - b_low)
+    allowed = ratio[gap**2 <= one**2 + other**2 - 2 * correlation * one * other + 1e-9]
+    if not len(allowed):
+        return a / b, a / b
+    return None if allowed[-1] == ratio[-1] else (float(allowed[0]), float(allowed[-1]))
+
+
 def wider(a: Interval, b: Interval | None) -> Interval:
     """The interval that covers both."""
     return a if b is None else (min(a[0], b[0]), max(a[1], b[1]))

@@ -15,7 +15,7 @@ def one_week_each(cohort: Cohort, rng: np.random.Generator, persons: int | None 
     return cohort.select(rng.permutation(order[first])[:persons])
 
 
-def split_persons(cohort: Cohort, rng: np.random.Generator, persons: int) -> tuple[Cohort, Cohort]:
+def set_apart(cohort: Cohort, rng: np.random.Generator, persons: int) -> tuple[Cohort, Cohort]:
     """``persons`` random persons with all their weeks, and the rest with theirs."""
     chosen = rng.permutation(np.unique(cohort.person))[:persons]
     rows = np.isin(cohort.person, chosen)

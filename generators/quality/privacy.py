@@ -21,8 +21,18 @@ import numpy as np
 
 from core.cohort import Cohort, numeric_columns
 from core.encoding import divisor
-from generators.quality.intervals import Interval, auc, bootstrap, caught_at, difference, weighted_auc
-from generators.quality.persons import one_week_each, split_persons
+from generators.quality.intervals import (
+    Interval,
+    auc,
+    bootstrap,
+    caught_at,
+    difference,
+    once,
+    weighted_auc,
+    wider,
+    wilson,
+)
+from generators.quality.persons import one_week_each, set_apart
 from generators.quality.records import Space, by_person
 
 _NEAR = 0.5  # a near copy lies within this share of a held-out person's usual distance to a training person
@@ -48,10 +58,10 @@ class Game:
     def deal(cls, train: Cohort, holdout: Cohort, reference: int, rng: np.random.Generator) -> "Game":
         """``reference`` held-out persons as reference; of the others as many asked about as of the training persons,
         of whom at least half are the rest."""
-        known, unknown = split_persons(holdout, rng, reference)
+        known, unknown = set_apart(holdout, rng, reference)
         n = min(unknown.persons, train.persons // 2)
-        members, rest = split_persons(train, rng, n)
-        return cls(members, split_persons(unknown, rng, n)[0], known, rest)
+        members, rest = set_apart(train, rng, n)
+        return cls(members, set_apart(unknown, rng, n)[0], known, rest)
 
 
 def distance_attack(published: Cohort, game: Game) -> tuple[np.ndarray, np.ndarray]:
@@ -97,12 +107,18 @@ def attack_report(name: str, score: np.ndarray, member: np.ndarray) -> dict[str,
 def attack_intervals(
     name: str, score: np.ndarray, member: np.ndarray, rng: np.random.Generator
 ) -> dict[str, Interval | None]:
-    """The intervals of what :func:`attack_report` measures."""
-    person = np.arange(len(score))
-    intervals = {f"{name}_auc": auc(score, member, person, rng)[1]}
+    """The intervals of what :func:`attack_report` measures.
+
+    Of a share: the bootstrap's over persons, or Wilson's where that is wider (nobody caught stays nobody, however drawn).
+    """
+    person, everybody = np.arange(len(score)), np.ones(len(score))
+    intervals: dict[str, Interval | None] = {f"{name}_auc": auc(score, member, person, rng)[1]}
     for key, share in FALSE_ALARMS.items():
-        measurable = (~member).sum() * share >= 1
-        intervals[f"{name}_{key}"] = bootstrap(caught_at(score, member, share), person, rng) if measurable else None
+        intervals[f"{name}_{key}"] = None
+        if (~member).sum() * share >= 1:
+            caught = caught_at(score, member, share)
+            exact = wilson(caught(everybody), int(member.sum()))
+            intervals[f"{name}_{key}"] = wider(exact, bootstrap(caught, person, rng))
     return intervals
 
 
@@ -138,11 +154,14 @@ def attribute_inference(
 
 
 def copy_rate(published: Cohort, train: Cohort) -> float:
-    """Share of published rows that repeat a training row: the whole profile and the week to 1 % of a signal's sd."""
+    """Share of published rows that repeat a training row: the whole profile and the week to 1 % of a signal's sd.
+
+    Each published person counts once."""
     days = train.rhythms.astype(float)
     step = 0.01 * divisor(days.std(axis=(0, 1)), days.mean(axis=(0, 1)))
     seen = set(_keys(train, step))
-    return float(np.mean([key in seen for key in _keys(published, step)]))
+    copied = [key in seen for key in _keys(published, step)]
+    return float(np.average(copied, weights=once(published.person)))
 
 
 def _keys(cohort: Cohort, step: np.ndarray) -> Iterator[tuple[Any, bytes]]:
@@ -152,7 +171,10 @@ def _keys(cohort: Cohort, step: np.ndarray) -> Iterator[tuple[Any, bytes]]:
 
 
 def near_copy_rate(published: Cohort, train: Cohort, holdout: Cohort) -> float:
-    """Share of published rows nearer to a training row than half of what is usual for a held-out person."""
+    """Share of published rows nearer to a training row than half of what is usual for a held-out person.
+
+    Each person counts once, on either side; rows, not a person's nearest week, are compared with what is usual."""
     space = Space.fit(train, "whole")
-    usual = np.median(by_person(space.nearest(train, holdout)[0][:, 0], holdout.person))
-    return float(np.mean(space.nearest(train, published)[0][:, 0] < _NEAR * usual))
+    distance, near = (space.nearest(train, cohort)[0][:, 0] for cohort in (holdout, published))
+    usual = np.quantile(distance, 0.5, weights=once(holdout.person), method="inverted_cdf")
+    return float(np.average(near < _NEAR * usual, weights=once(published.person)))

@@ -13,14 +13,18 @@ SPACES = ("profile", "week", "whole")
 
 
 def week_summary(cohort: Cohort) -> np.ndarray:
-    """Mean, sd, trend and weekend contrast of each signal over the observed days: float64 ``[N, 4C]``."""
+    """Mean, sd, trend and weekend contrast of each signal over the observed days: float64 ``[N, 4C]``.
+
+    The sd is the sample's (n - 1), 0 where fewer than two days were observed.
+    """
     days = _observed(cohort)  # (N, 7, C)
     centred = (np.arange(7) - 3.0)[:, None]
     mean = _mean_observed(days)
     deviation = days - mean[:, None]
+    others = np.maximum(np.isfinite(days).sum(axis=1) - 1, 1)  # (N, C)
     parts = (
         mean,
-        np.sqrt(_mean_observed(deviation**2)),
+        np.sqrt(np.nansum(deviation**2, axis=1) / others),
         _mean_observed(deviation * centred),
         _mean_observed(deviation[:, 5:]),
     )

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from core.cohort import MIN_PERSONS, Cohort
 from core.errors import DataError
-from generators.quality.persons import split_persons
+from generators.quality.persons import set_apart
 from generators.quality.privacy import Game, log_distance
 from generators.quality.records import SPACES, Space, by_person
 
@@ -57,7 +57,7 @@ def learn_attack(shadows: Shadows, reference: Cohort, rng: np.random.Generator) 
         )
     features, member = [], []
     for seed in rng.integers(2**31, size=shadows.count):
-        inside, outside = split_persons(reference, rng, half)
+        inside, outside = set_apart(reference, rng, half)
         features.append(clues(shadows.fit(inside, int(seed)), reference, [inside, outside]))
         member.append(np.repeat([1, 0], [inside.persons, outside.persons]))
     classifier = LogisticRegression(C=1.0).fit(np.concatenate(features), np.concatenate(member))

@@ -13,10 +13,11 @@ from sklearn.preprocessing import StandardScaler
 
 from core.cohort import RISK_CLASSES, Cohort
 from core.encoding import ProfileEncoder
-from generators.quality.intervals import Interval, auc, bootstrap, once, weighted_auc
+from generators.quality.intervals import Interval, auc, bootstrap, mover_ratio, once, weighted_auc, wider
 from generators.quality.records import record
 
 HIGH = RISK_CLASSES.index("High")
+_MIN_TESTED = 20  # with fewer held-out persons a ratio of two AUCs has no interval worth the name
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ def utility(
         ``tstr_ratio`` (of the first two) and ``tstr_f1`` (macro F1); under ``ceiling`` the same trained on real persons,
         under ``baseline`` the same of who knows only the shares of the classes, under ``ci`` the intervals.
     """
-    # As many rows as there are real ones: otherwise the larger table would look the better one.
-    alike = synthetic.select(rng.permutation(len(synthetic))[: len(train)])
+    # As many as there are training persons: otherwise the larger table would look the better one.
+    alike = synthetic.select(rng.permutation(len(synthetic))[: train.persons])
     tstr, trtr, trts = (transfer(*pair, hidden) for pair in ((alike, holdout), (train, holdout), (train, synthetic)))
     (a, a_ci), (b, b_ci), (c, c_ci) = (_auc(each, rng) for each in (tstr, trtr, trts))
     blind = None if tstr is None else _by_shares(alike, holdout)
@@ -57,7 +58,12 @@ def utility(
             "tstr_ratio": _ratio(blind_auc, b),
             "tstr_f1": _f1(blind),
         },
-        "ci": {"tstr_auc": a_ci, "trtr_auc": b_ci, "trts_auc": c_ci, "tstr_ratio": _ratio_interval(tstr, trtr, rng)},
+        "ci": {
+            "tstr_auc": a_ci,
+            "trtr_auc": b_ci,
+            "trts_auc": c_ci,
+            "tstr_ratio": None if tstr is None or trtr is None else ratio_interval(tstr, trtr, rng),
+        },
     }
 
 
@@ -95,29 +101,44 @@ def _ratio(a: float | None, b: float | None) -> float | None:
     return None if a is None or not b else a / b
 
 
-def _ratio_interval(tstr: Transfer | None, trtr: Transfer | None, rng: np.random.Generator) -> Interval | None:
-    """Both classifiers judged on the same resampled persons."""
-    if tstr is None or trtr is None:
+def ratio_interval(tstr: Transfer, trtr: Transfer, rng: np.random.Generator) -> Interval | None:
+    """Interval of the ratio of two AUCs on the same persons: the paired bootstrap's, or MOVER's where that is wider.
+
+    Two perfect classifiers stay perfect however persons are drawn; MOVER knows how far chance may have made them so.
+    None below 20 persons, where there is no AUC, or where nothing bounds the ratio.
+    """
+    (a, a_ci), (b, b_ci) = _auc(tstr, rng), _auc(trtr, rng)
+    if len(np.unique(tstr.person)) < _MIN_TESTED or a is None or not b or a_ci is None or b_ci is None:
         return None
     above, below = (weighted_auc(each.high, each.truth == HIGH) for each in (tstr, trtr))
+    draws: list[tuple[float, float]] = []
 
     def ratio(weights: np.ndarray) -> float:
-        return above(weights) / max(below(weights), 1e-9)
+        draws.append((above(weights), below(weights)))
+        return draws[-1][0] / draws[-1][1] if draws[-1][1] > 0 else float("nan")
 
-    return bootstrap(ratio, tstr.person, rng)
+    paired = bootstrap(ratio, tstr.person, rng)
+    mover = mover_ratio((a, a_ci), (b, b_ci), _correlation(np.array(draws)))
+    return None if mover is None else wider(mover, paired)
+
+
+def _correlation(pairs: np.ndarray) -> float:
+    """Pearson correlation of the finite rows of ``[N, 2]``; 0 where either does not vary."""
+    defined = pairs[np.isfinite(pairs).all(axis=1)]
+    return float(np.corrcoef(defined.T)[0, 1]) if len(defined) > 1 and defined.std(axis=0).min() > 1e-9 else 0.0
 
 
 def transfer(fit: Cohort, test: Cohort, hidden: tuple[str, ...]) -> Transfer | None:
     """A logistic regression on visible profile and week summaries, fitted on one cohort and asked about another.
 
-    None where the cohort to learn from has only one class, or no High.
+    Each person to learn from counts once, however many weeks there are. None where the cohort to learn from has only one class, or no High.
     """
     assert fit.risk is not None and test.risk is not None
     if HIGH not in fit.risk or len(np.unique(fit.risk)) == 1:
         return None
     encoder = ProfileEncoder.fit(fit.profiles, hidden)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
-    model.fit(record(fit, encoder), fit.risk)
+    model.fit(record(fit, encoder), fit.risk, logisticregression__sample_weight=once(fit.person))
     probability = model.predict_proba(record(test, encoder))  # (N, classes in fit)
     return Transfer(
         probability[:, list(model.classes_).index(HIGH)],
