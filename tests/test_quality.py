@@ -1,10 +1,12 @@
 """Quality numbers find what was planted: shuffled columns, copied persons, leaked attributes, giveaway rows."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from core.cohort import Cohort
+from core.cohort import RISK_CLASSES, Cohort
 from core.errors import DataError
 from core.signals import DEFAULT_SIGNALS
 from generators.quality.c2st import c2st_auc
@@ -12,6 +14,8 @@ from generators.quality.cohort import cohort_quality
 from generators.quality.dependence import correlation_error, dependence
 from generators.quality.persons import one_week_each, set_apart
 from generators.quality.profiles import profile_quality
+from generators.quality.records import week_summary
+from generators.quality.utility import Transfer, ratio_interval, transfer
 
 N = 300
 
@@ -215,12 +219,52 @@ def test_what_cannot_be_scored_is_refused():
     unlabelled = Cohort(**{**vars(cohort(0)), "risk": None})
     with pytest.raises(DataError, match="the synthetic cohort has no risk labels"):
         quality(unlabelled, cohort(1), cohort(2))
+    with pytest.raises(DataError, match="the holdout cohort has 1 person, expected at least 2"):
+        quality(cohort(0), cohort(1), cohort(2, 1, weeks=3))
+    with pytest.raises(DataError, match=r"300 persons .* are both in training and held out"):
+        quality(cohort(0), cohort(1), cohort(1))
     with pytest.raises(DataError, match="sensitive column 'income' is unknown"):
         quality(cohort(0), cohort(1), cohort(2), (), "income")
     holes = cohort(0)
     holes.rhythms[3, 2, 1] = np.nan
     with pytest.raises(DataError, match="synthetic weeks have 1 missing values"):
         quality(holes, cohort(1), cohort(2))
+
+
+def judged(persons: int, wrong: int = 0) -> Transfer:
+    """Every second person is at High risk, and called so but for the first ``wrong``."""
+    truth = np.where(np.arange(persons) % 2, RISK_CLASSES.index("High"), 0)
+    score = np.where(np.arange(persons) < wrong, truth == 0, truth > 0).astype(float)
+    return Transfer(score, truth, truth, np.arange(persons))
+
+
+def test_the_ratio_of_few_persons_is_no_point():
+    assert ratio_interval(judged(6), judged(6), rng()) is None
+    low, high = ratio_interval(judged(24), judged(24), rng())
+    assert low < 0.95 and 1.05 < high < 2
+    low, high = ratio_interval(judged(24, wrong=12), judged(24), rng())
+    assert low < 0.5 < high < 1
+    assert ratio_interval(judged(24), judged(24, wrong=24), rng()) is None  # nothing to divide by
+
+
+def test_who_learns_from_several_weeks_of_a_person_learns_from_one_person():
+    train, test = cohort(1, 60), cohort(2, 80)
+    rows = np.repeat(np.arange(60), np.where(np.arange(60) < 6, 50, 1))  # six persons' weeks fifty times each
+    often = train.select(rows)
+    once, many = (transfer(each, test, ()) for each in (train, often))
+    alone = transfer(replace(often, person=np.arange(len(often))), test, ())  # the same weeks, of 354 persons
+    gap = [np.abs(each.high - once.high).mean() for each in (many, alone)]
+    assert gap[0] < 0.5 * gap[1]
+
+
+@pytest.mark.parametrize("days", [0, 1, 2, 7])
+def test_the_sd_of_a_week_is_that_of_the_observed_days(days: int):
+    people = cohort(0, 5)
+    mask = np.zeros(people.mask.shape, bool)
+    mask[:, :days] = True
+    found = week_summary(replace(people, mask=mask))[:, 4:8]
+    wanted = people.rhythms[:, :days].astype(float).std(axis=1, ddof=1) if days > 1 else np.zeros((5, 4))
+    assert found == pytest.approx(wanted)
 
 
 def test_a_cohort_without_high_risk_has_no_utility_but_a_report():

@@ -11,12 +11,13 @@ from sklearn.metrics import roc_auc_score
 from test_quality import cohort, rng
 
 from core.cohort import Cohort
-from core.errors import DataError
+from core.errors import DataError, NumericalError
 from generators.quality.cohort import cohort_quality
 from generators.quality.intervals import auc, bootstrap, caught_at, newcombe_auc, once, weighted_auc, wilson
 from generators.quality.persons import one_week_each
 from generators.quality.privacy import (
     Game,
+    attack_intervals,
     attack_report,
     attribute_inference,
     copy_rate,
@@ -133,6 +134,29 @@ def test_a_refusing_shadow_generator_is_said_with_its_reason():
     assert found["shadow_auc"] is None and found["shadow_note"] == "effective share too low"
 
 
+def test_a_shadow_that_diverges_leaves_the_rest_of_the_report_as_it_is():
+    def diverges(members: Cohort, seed: int) -> Cohort:
+        raise NumericalError("loss is nan at step 3")
+
+    train, holdout, fresh = cohort(1, 60), cohort(2, 90), cohort(0, 60)
+    found, without = (
+        cohort_quality(fresh, train, holdout, (), "secret", shadows, rng()) for shadows in (Shadows(diverges, 2), None)
+    )
+    assert found["shadow_auc"] is None and found.pop("shadow_note") == "loss is nan at step 3"
+    assert "shadows=0" in without.pop("shadow_note") and found == without
+
+
+def test_the_shadows_draws_move_no_other_part():
+    train, holdout, fresh = cohort(1, 60), cohort(2, 90), cohort(0, 60)
+    none, some = (
+        cohort_quality(fresh, train, holdout, (), "secret", shadows, rng()) for shadows in (None, Shadows(honest, 2))
+    )
+    assert none["shadow_auc"] is None and some["shadow_auc"] is not None
+    for key in none:
+        if not key.startswith("shadow") and key not in ("ceiling", "baseline", "ci"):
+            assert none[key] == some[key], key
+
+
 def test_the_whole_report_with_shadows():
     found = cohort_quality(
         copied(TRAIN, 7).with_risk(TRAIN.risk), TRAIN, HOLDOUT, (), "secret", Shadows(copied, 2), rng()
@@ -168,6 +192,15 @@ def test_copies_are_counted_exact_and_near():
     half = copied(TRAIN, 3, share=0.5)
     assert copy_rate(half, TRAIN) == 0 and 0.4 < near_copy_rate(half, TRAIN, HOLDOUT) < 0.6
     assert near_copy_rate(FRESH, TRAIN, HOLDOUT) < 0.01
+    # Nine weeks of one person who was copied weigh as one.
+    rows = np.concatenate([np.zeros(9, int), np.arange(1, 10)])
+    many, fresh = replace(TRAIN.select(rows), person=rows), FRESH.select(rows)
+    mixed = replace(
+        many,
+        profiles=pd.concat([many.profiles[:9], fresh.profiles[9:]], ignore_index=True),
+        rhythms=np.concatenate([many.rhythms[:9], fresh.rhythms[9:]]),
+    )
+    assert copy_rate(mixed, TRAIN) == near_copy_rate(mixed, TRAIN, HOLDOUT) == pytest.approx(0.1)
 
 
 # Records
@@ -230,6 +263,13 @@ def test_a_perfect_score_of_three_persons_has_a_wide_interval():
     _, (low, _) = auc(np.arange(600.0), np.arange(600) >= 300, np.arange(600), rng())
     assert low > 0.98
     assert auc(np.arange(4.0), np.ones(4), np.arange(4), rng()) == (None, None)
+
+
+def test_a_share_of_nobody_caught_has_a_wide_interval():
+    score, member = np.arange(40.0), np.arange(40) < 20  # every other scores higher than every member
+    low, high = attack_intervals("x", score, member, rng())["x_tpr_10"]
+    assert attack_report("x", score, member)["x_tpr_10"] == 0
+    assert low == pytest.approx(0, abs=1e-9) and high >= wilson(0.0, 20)[1] > 0.15
 
 
 def test_intervals_cover_as_often_as_they_say():
