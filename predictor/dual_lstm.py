@@ -125,17 +125,20 @@ class DualLSTMRisk(nn.Module):
     """The network with all it needs to judge a person: encoder, scaler, signals and calibration.
 
     Implements ``core.protocols.RiskModel``. Probabilities are ``softmax(logits / temperature + bias)``; both are
-    fitted on validation persons (:mod:`predictor.calibration`).
+    fitted on validation persons (:mod:`predictor.calibration`). From P(High) = ``alarm`` on, a person is worth a call:
+    the threshold is chosen on the same persons, for recall.
     """
 
     temperature: Tensor
     bias: Tensor
+    alarm: Tensor
 
     def __init__(self, network: DualLSTM, encoder: ProfileEncoder, scaler: WeekScaler, signals: Signals) -> None:
         super().__init__()
         self.network, self.encoder, self.scaler, self.signals = network, encoder, scaler, signals
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("bias", torch.zeros(len(RISK_CLASSES)))
+        self.register_buffer("alarm", torch.full((), 0.5))
 
     def raw_logits(self, features: Tensor, week: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits ``[B, 3]`` before calibration; arguments as :meth:`probabilities`."""

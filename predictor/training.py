@@ -48,6 +48,8 @@ class RiskSettings:
     bootstrap: Count  # resamples of persons behind the 95 % intervals
     subgroups: dict[str, tuple[float, ...]]  # profile column -> edges of bands (none for a categorical column)
     subgroup_min_persons: Count  # a group with fewer is named and counted, without rates
+    target_recall: Fraction  # share of High persons that the alarm threshold is chosen to find, on validation persons
+    observed_days: tuple[Count, ...]  # early warning: how many days from Monday on are known
 
 
 def split_by_person(cohort: Cohort, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
