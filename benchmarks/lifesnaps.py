@@ -31,17 +31,20 @@ def resampled(person: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate([np.flatnonzero(person == who) for who in rng.choice(people, len(people))])
 
 
-def with_intervals(value: dict[str, float], draws: list[dict[str, float]]) -> Scores:
+def with_intervals(value: dict[str, float | None], draws: list[dict[str, float | None]]) -> Scores:
     """Values and their 95 % intervals from bootstrap draws.
 
     The draws are moved to centre on the value: people drawn twice make any two samples look less alike. The ends stay
     where the number can be.
     """
     scores: Scores = dict(value)
-    for key in value:
-        spread = np.quantile([draw[key] for draw in draws], [0.025, 0.5, 0.975])
+    for key, centre in value.items():
+        drawn = [found for draw in draws if (found := draw[key]) is not None]
+        if centre is None or not drawn:
+            continue
+        spread = np.quantile(drawn, [0.025, 0.5, 0.975])
         least = -1.0 if key.endswith("_loss") else 0.0
-        ends = np.clip(value[key] + spread[[0, 2]] - spread[1], least, 1.0)
+        ends = np.clip(centre + spread[[0, 2]] - spread[1], least, 1.0)
         scores[f"{key}_low"], scores[f"{key}_high"] = map(float, ends)
     return scores
 
@@ -107,10 +110,11 @@ def score_held_out(p: Population, name: str) -> Scores:
     return scores if name == REAL else scores | {"membership_auc": membership(p, name)}
 
 
-def beside(fake: np.ndarray, own: np.ndarray, real: np.ndarray, seen: np.ndarray) -> dict[str, float]:
+def beside(fake: np.ndarray, own: np.ndarray, real: np.ndarray, seen: np.ndarray) -> dict[str, float | None]:
     """Scores of ``fake`` against ``real``, and how far below those of training weeks they lie."""
     found, ceiling = rhythm_statistics(fake, real, seen), rhythm_statistics(own, real, seen)
-    return found | {f"{key}_loss": ceiling[key] - found[key] for key in LOSSES}
+    both = {key: (ceiling[key], found[key]) for key in LOSSES}
+    return found | {f"{key}_loss": None if a is None or b is None else a - b for key, (a, b) in both.items()}
 
 
 LIFESNAPS: dict[str, tuple[dict[str, Any], Callable[[Population, str], Scores]]] = {

@@ -15,7 +15,9 @@ import numpy as np
 import pandas as pd
 import torch
 from ctgan.data_transformer import DataTransformer
+from torch import nn
 
+from core.artifact import Artifact
 from core.errors import DataError
 from generators.quantiles import GaussianRanks
 
@@ -58,6 +60,21 @@ class Column:
 
 
 Columns = tuple[Column, ...]
+
+
+def network_artifact(
+    kind: str, columns: Columns, network: nn.Module, embedding_dim: int, layers: tuple[int, ...]
+) -> Artifact:
+    """A sampling network with what it needs to be built again (:func:`described`)."""
+    meta = {"kind": kind, "columns": [column.to_meta() for column in columns]}
+    meta |= {"embedding_dim": embedding_dim, "layers": list(layers)}
+    return Artifact({name: tensor.clone() for name, tensor in network.state_dict().items()}, meta)
+
+
+def described(artifact: Artifact) -> tuple[Columns, int, tuple[int, ...]]:
+    """Columns, size of the noise, and widths of the layers, of :func:`network_artifact`."""
+    columns = tuple(Column.from_meta(meta) for meta in artifact.meta["columns"])
+    return columns, artifact.meta["embedding_dim"], tuple(artifact.meta["layers"])
 
 
 def describe(profiles: pd.DataFrame, discrete_levels: int, rng: np.random.Generator) -> Columns:

@@ -69,7 +69,7 @@ class CopulaProfiles:
         self._factor = np.linalg.cholesky(covariance) if len(mean) else covariance
 
     def sample(self, n: int, rng: np.random.Generator) -> pd.DataFrame:
-        """Draw ``n`` profiles with the columns and dtypes of the training table."""
+        """Draw ``n`` profiles with the columns of the training table; whole numbers are int64, others float64."""
         latents = self.mean + rng.standard_normal((n, len(self.mean))) @ self._factor.T  # (n, D)
         values: dict[str, Any] = {}
         first = 0

@@ -34,8 +34,10 @@ from generators.columns import (
     batch_of,
     decode,
     describe,
+    described,
     encode,
     legacy_seed,
+    network_artifact,
     one_thread,
     with_mixtures,
 )
@@ -58,7 +60,7 @@ class CTGANProfiles:
 
     @torch.no_grad()
     def sample(self, n: int, rng: np.random.Generator) -> pd.DataFrame:
-        """Draw ``n`` profiles with the columns and dtypes of the training table."""
+        """Draw ``n`` profiles with the columns of the training table; whole numbers are int64, others float64."""
         parts = []
         with one_thread():
             for start in range(0, n, _CHUNK):
@@ -78,16 +80,13 @@ class CTGANProfiles:
         return torch.from_numpy(condition)
 
     def to_artifact(self) -> Artifact:
-        columns = [column.to_meta() for column in self.columns]
-        meta = {"kind": "ctgan", "columns": columns, "embedding_dim": self.embedding_dim, "layers": list(self.layers)}
-        return Artifact({name: tensor.clone() for name, tensor in self.network.state_dict().items()}, meta)
+        return network_artifact("ctgan", self.columns, self.network, self.embedding_dim, self.layers)
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> "CTGANProfiles":
-        columns = tuple(Column.from_meta(meta) for meta in artifact.meta["columns"])
+        columns, embedding_dim, layers = described(artifact)
         conditions = sum(column.width for column in _conditioned(columns))
         width = sum(column.width for column in columns if column.trained)
-        embedding_dim, layers = artifact.meta["embedding_dim"], tuple(artifact.meta["layers"])
         with seeded_init(0):  # the weights are overwritten: building must not move the global generator
             network = Generator(embedding_dim + conditions, layers, width)
         network.load_state_dict(artifact.tensors)

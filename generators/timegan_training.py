@@ -123,7 +123,7 @@ class _Training:
             self.data_critic = Discriminator(2 * signals, profile, sizes.discriminator_hidden)
 
     def batches(self, phase: str, steps: int) -> Iterator[tuple[int, Weeks]]:
-        """``steps`` batches, each person once before any comes again, with a progress bar."""
+        """``steps`` batches, each week once before any comes again, with a progress bar."""
         size = min(self.settings.batch, len(self.weeks))
         order = torch.empty(0, dtype=torch.long)
         for step in self.tracker.track(range(steps), f"TimeGAN {phase}", steps):
@@ -140,7 +140,7 @@ class _Training:
         )
 
     def check(self, phase: str, step: int, losses: dict[str, Tensor]) -> None:
-        """Refuse what is not finite before anything learns from it; log the rest."""
+        """Refuse what is not finite; log the rest."""
         for name, loss in losses.items():
             if not torch.isfinite(loss):
                 raise NumericalError(

@@ -18,13 +18,14 @@ from core.protocols import Tracker
 from core.random import seeded_init
 from generators.averaging import Averaged, finite
 from generators.columns import (
-    Column,
     Columns,
     batch_of,
     decode,
     describe,
+    described,
     encode,
     legacy_seed,
+    network_artifact,
     one_thread,
     with_mixtures,
 )
@@ -42,7 +43,7 @@ class TVAEProfiles:
 
     @torch.no_grad()
     def sample(self, n: int, rng: np.random.Generator) -> pd.DataFrame:
-        """Draw ``n`` profiles with the columns and dtypes of the training table."""
+        """Draw ``n`` profiles with the columns of the training table; whole numbers are int64, others float64."""
         parts = []
         with one_thread():
             for start in range(0, n, _CHUNK):
@@ -52,14 +53,11 @@ class TVAEProfiles:
         return pd.concat(parts, ignore_index=True)
 
     def to_artifact(self) -> Artifact:
-        columns = [column.to_meta() for column in self.columns]
-        meta = {"kind": "tvae", "columns": columns, "embedding_dim": self.embedding_dim, "layers": list(self.layers)}
-        return Artifact({name: tensor.clone() for name, tensor in self.decoder.state_dict().items()}, meta)
+        return network_artifact("tvae", self.columns, self.decoder, self.embedding_dim, self.layers)
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> "TVAEProfiles":
-        columns = tuple(Column.from_meta(meta) for meta in artifact.meta["columns"])
-        embedding_dim, layers = artifact.meta["embedding_dim"], tuple(artifact.meta["layers"])
+        columns, embedding_dim, layers = described(artifact)
         with seeded_init(0):  # the weights are overwritten: building must not move the global generator
             decoder = Decoder(embedding_dim, layers, sum(column.width for column in columns if column.trained))
         decoder.load_state_dict(artifact.tensors)

@@ -7,6 +7,7 @@ import pytest
 from helpers_rhythms import made_cohort
 
 from core.encoding import ProfileEncoder
+from core.errors import DataError
 from generators.quality.dependence import correlation_error, profile_rhythm_correlations
 from generators.quality.rhythms import (
     cross_correlations,
@@ -98,6 +99,33 @@ def test_the_same_seed_gives_the_same_scores_whatever_the_sizes():
     a, b = (rhythm_quality(TRAIN.rhythms[:80], HOLDOUT.rhythms[:60], rng(6)) for _ in range(2))
     assert a == b
     assert rhythm_quality(TRAIN.rhythms[:6], HOLDOUT.rhythms[:6], rng())["c2st_auc"] is None  # too few weeks to tell
+
+
+def test_what_nothing_was_observed_of_has_no_score():
+    few = rhythm_quality(TRAIN.rhythms[:7], HOLDOUT.rhythms[:7], rng())
+    assert few["gru_discriminative"] is None and few["c2st_auc"] is None and few["lag1_error"] is not None
+    one = rhythm_quality(TRAIN.rhythms[:7, :, :1], HOLDOUT.rhythms[:7, :, :1], rng())
+    assert one["cross_correlation_error"] is None and one["icc_error"] is not None
+    mask = np.zeros((7, 7, 4), bool)
+    errors = {"cross_correlation_error", "lag1_error", "icc_error"}
+    for days, missing in (
+        ([0], {*errors, "within_week_sd"}),
+        ([0, 2], {"lag1_error", "within_week_sd"}),
+        ([], {*errors, "within_week_sd", "distribution_score", "day_signal_mean", "day_signal_min"}),
+    ):
+        seen = mask.copy()
+        seen[:, days] = True
+        found = rhythm_quality(TRAIN.rhythms[:7], HOLDOUT.rhythms[:7], rng(), seen)
+        assert {key for key, value in found.items() if value is None} == missing | {"gru_discriminative", "c2st_auc"}
+        assert all(np.isfinite(value) for value in found.values() if value is not None)
+
+
+def test_the_distance_leaves_out_what_is_not_defined():
+    mask = np.zeros(HOLDOUT.mask.shape, bool)
+    with pytest.raises(DataError, match="no day of the real weeks was observed"):
+        rhythm_distance(TRAIN.rhythms, HOLDOUT.rhythms, mask)
+    mask[:, 3] = True
+    assert 0 < rhythm_distance(TRAIN.rhythms, HOLDOUT.rhythms, mask) < 0.1
 
 
 def test_what_fills_a_gap_counts_nowhere_and_both_sides_are_masked_alike():

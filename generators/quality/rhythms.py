@@ -10,10 +10,11 @@ import torch
 from scipy.stats import ks_2samp
 from torch import Tensor, nn
 
+from core.errors import DataError
 from core.random import seeded_init
 from generators.quality.c2st import c2st_auc
 
-GRU_HIDDEN, GRU_STEPS, GRU_BATCH, GRU_RATE = 24, 400, 256, 1e-2
+GRU_HIDDEN, GRU_STEPS, GRU_BATCH, GRU_RATE, GRU_MIN_WEEKS = 24, 400, 256, 1e-2, 8
 
 
 def rhythm_quality(
@@ -32,7 +33,8 @@ def rhythm_quality(
     and ``day_signal_min`` (of each weekday's values), ``within_week_sd`` (of sd over the week's days).
     Errors (0 is best), mean absolute differences: ``cross_correlation_error`` (within-person, same day),
     ``lag1_error`` (within-person, next day), ``icc_error``; ``gru_discriminative`` (|accuracy - 1/2| of a GRU on
-    weeks it has not seen). ``c2st_auc``: of a random forest on flat weeks, 0.5 is best, None below 8 weeks.
+    weeks it has not seen). ``c2st_auc``: of a random forest on flat weeks, 0.5 is best. Both are None below
+    8 weeks, and every other score where nothing was observed that it could be of (one signal has no cross-correlation).
     """
     n = min(len(synthetic), len(holdout))
     rows = [rng.permutation(len(weeks))[:n] for weeks in (synthetic, holdout)]
@@ -51,7 +53,7 @@ def rhythm_quality(
     }
 
 
-def rhythm_statistics(synthetic: np.ndarray, real: np.ndarray, seen: np.ndarray) -> dict[str, float]:
+def rhythm_statistics(synthetic: np.ndarray, real: np.ndarray, seen: np.ndarray) -> dict[str, float | None]:
     """The scores and errors of :func:`rhythm_quality` that train no classifier.
 
     All arrays are ``[N, 7, C]``; days that ``seen`` (bool) leaves out count on neither side.
@@ -61,10 +63,10 @@ def rhythm_statistics(synthetic: np.ndarray, real: np.ndarray, seen: np.ndarray)
     fake, true = _hidden(synthetic.astype(float), seen), _hidden(real.astype(float), seen)
     days = _overlap(fake.reshape(n, -1), flat_seen, true.reshape(n, -1), flat_seen)
     return {
-        "distribution_score": float(_overlap(_means(fake, seen), known, _means(true, seen), known).mean()),
-        "day_signal_mean": float(days.mean()),
-        "day_signal_min": float(days.min()),
-        "within_week_sd": float(_overlap(_spreads(fake, seen), varied, _spreads(true, seen), varied).mean()),
+        "distribution_score": _mean(_overlap(_means(fake, seen), known, _means(true, seen), known)),
+        "day_signal_mean": _mean(days),
+        "day_signal_min": float(days.min()) if len(days) else None,
+        "within_week_sd": _mean(_overlap(_spreads(fake, seen), varied, _spreads(true, seen), varied)),
         "cross_correlation_error": _gap(cross_correlations(fake, seen), cross_correlations(true, seen)),
         "lag1_error": _gap(lag1_correlations(fake, seen), lag1_correlations(true, seen)),
         "icc_error": _gap(intraclass_correlations(fake, seen), intraclass_correlations(true, seen)),
@@ -76,7 +78,11 @@ def rhythm_distance(synthetic: np.ndarray, real: np.ndarray, mask: np.ndarray) -
 
     The KS distances of week means, weekday values and within-week sd, and the errors of cross-correlation, next-day
     correlation and ICC, each the mean over what it is of, averaged. Every weekday and signal of ``real`` counts where
-    ``mask`` says it was observed; the synthetic weeks are taken whole, and all of them.
+    ``mask`` says it was observed; the synthetic weeks are taken whole, and all of them. Parts that too few observed days
+    leave undefined are left out.
+
+    Raises:
+        DataError: nothing of ``real`` was observed.
     """
     whole = np.ones(synthetic.shape, bool)
     n, m = len(synthetic), len(real)
@@ -86,36 +92,50 @@ def rhythm_distance(synthetic: np.ndarray, real: np.ndarray, mask: np.ndarray) -
         (_means(fake, whole), whole.any(1), _means(true, mask), mask.any(1)),
         (_spreads(fake, whole), whole.any(1), _spreads(true, mask), mask.sum(1) > 2),
     )
-    distances = [1 - _overlap(*each).mean() for each in pairs]
+    scores = [_mean(_overlap(*each)) for each in pairs]
     errors = [
         _gap(statistic(fake, whole), statistic(true, mask))
         for statistic in (cross_correlations, lag1_correlations, intraclass_correlations)
     ]
-    return float(np.mean(distances + errors))
+    parts = [1 - score for score in scores if score is not None] + [error for error in errors if error is not None]
+    if not parts:
+        raise DataError(
+            "no day of the real weeks was observed, expected some to compare with; check the rhythm columns"
+        )
+    return float(np.mean(parts))
 
 
 def cross_correlations(weeks: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """Within-person same-day correlations, pooled over persons: one per pair of signals, of ``[N, 7, C]``."""
-    c = weeks.shape[2]
-    seen = _seen(weeks, mask).reshape(-1, c).astype(float)
+    """Within-person same-day correlations, pooled over persons: one per pair of signals, of ``[N, 7, C]``.
+
+    NaN where no week has a day of both beside another of each.
+    """
+    c, days = weeks.shape[2], _seen(weeks, mask)
+    seen, beside = (each.reshape(-1, c).astype(float) for each in (days, days & (days.sum(1, keepdims=True) > 1)))
     deviation = _deviations(weeks, mask).reshape(-1, c)
     scale = np.sqrt((deviation**2).T @ seen)  # (C, C): of the row's signal, where the column's was observed too
-    return _share(deviation.T @ deviation, scale * scale.T)[np.triu_indices(c, 1)]
+    found = _share(deviation.T @ deviation, scale * scale.T)
+    return np.where(beside.T @ beside > 0, found, np.nan)[np.triu_indices(c, 1)]
 
 
 def lag1_correlations(weeks: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     """Within-person correlation of a day with the next, pooled, ``[C]``.
 
     Deviations are from each week's own mean, which pulls it down (independent days give -1/6) on both sides alike.
+    NaN where no two days in a row were observed.
     """
     seen, deviation = _seen(weeks, mask), _deviations(weeks, mask)
     pairs = (seen[:, :-1] & seen[:, 1:]).sum((0, 1))
     variance = _share((deviation**2).sum((0, 1)), seen.sum((0, 1)))
-    return _share((deviation[:, :-1] * deviation[:, 1:]).sum((0, 1)), pairs * variance)
+    found = _share((deviation[:, :-1] * deviation[:, 1:]).sum((0, 1)), pairs * variance)
+    return np.where(pairs > 0, found, np.nan)
 
 
 def intraclass_correlations(weeks: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """ICC(1) by one-way analysis of variance, ``[C]``: the share of a day's variance that is the person's."""
+    """ICC(1) by one-way analysis of variance, ``[C]``: the share of a day's variance that is the person's.
+
+    NaN where fewer than two persons or nobody's second day were observed.
+    """
     seen = _seen(weeks, mask)
     days, persons = seen.sum(1), seen.any(1).sum(0)  # (N, C), (C,)
     total = days.sum(0)
@@ -124,12 +144,18 @@ def intraclass_correlations(weeks: np.ndarray, mask: np.ndarray | None = None) -
     between = _share((days * (means - grand) ** 2).sum(0), persons - 1.0)
     within = _share((_deviations(weeks, mask) ** 2).sum((0, 1)), total - persons)
     size = _share(total - _share((days**2).sum(0), total), persons - 1.0)  # days a person: 7 where nothing is missing
-    return _share(between - within, between + (size - 1) * within)
+    found = _share(between - within, between + (size - 1) * within)
+    return np.where((persons > 1) & (total > persons), found, np.nan)
 
 
-def gru_discriminative(synthetic: np.ndarray, real: np.ndarray, rng: np.random.Generator) -> float:
-    """|accuracy - 1/2| of a small GRU that learned "synthetic or real" on half of the weeks, on the other half."""
+def gru_discriminative(synthetic: np.ndarray, real: np.ndarray, rng: np.random.Generator) -> float | None:
+    """|accuracy - 1/2| of a small GRU that learned "synthetic or real" on half of the weeks, on the other half.
+
+    None below 8 weeks: too few to learn from and to test on.
+    """
     n = len(real)
+    if n < GRU_MIN_WEEKS:
+        return None
     scale = real.mean((0, 1)), real.std((0, 1)) + 1e-9
     weeks = torch.from_numpy((np.concatenate([synthetic, real]) - scale[0]) / scale[1]).float()
     label = torch.cat([torch.ones(n), torch.zeros(n)])
@@ -206,5 +232,12 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
 
 
-def _gap(fake: np.ndarray, real: np.ndarray) -> float:
-    return float(np.abs(fake - real).mean()) if len(real) else 0.0
+def _gap(fake: np.ndarray, real: np.ndarray) -> float | None:
+    """Mean absolute difference where both are defined."""
+    return _mean(np.abs(fake - real))
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """The mean of what is defined; None where nothing is."""
+    defined = values[np.isfinite(values)]
+    return float(defined.mean()) if len(defined) else None
