@@ -5,6 +5,7 @@ from torch import Tensor
 
 from core.cohort import Cohort
 from core.protocols import risk_score
+from core.signals import WEEKDAYS
 from predictor.dual_lstm import BATCH, DualLSTMRisk
 
 
@@ -40,6 +41,45 @@ def top_drivers(model: DualLSTMRisk, features: Tensor, week: Tensor, n: int) -> 
         profile[next(column for column in profile if name == column or name.startswith(f"{column}="))] += value
     signals = {signal.name: float(by_day[0, :, k].sum()) for k, signal in enumerate(model.signals)}
     return sorted((*signals.items(), *profile.items()), key=lambda item: -abs(item[1]))[:n]
+
+
+def batch_drivers(model: DualLSTMRisk, cohort: Cohort, n: int) -> list[list[tuple[str, float]]]:
+    """The ``n`` largest drivers of each row's risk score, as ``(name, contribution)``, the largest change first.
+
+    A signal counts with all its days and names the one with the largest share (``stress (Thu)``); a profile column
+    counts with all its levels, and a categorical one names its value (``sleep_disorder=Insomnia``).
+
+    Raises:
+        DataError: the cohort's signals are not those the model was trained on, or a profile column is missing.
+    """
+    columns = list(model.encoder.columns)
+    labels = [
+        cohort.profiles[c].astype(str).radd(f"{c}=").tolist() if c in model.encoder.levels else [c] * len(cohort)
+        for c in columns
+    ]
+    result: list[list[tuple[str, float]]] = []
+    for features, week, mask in zip(*(tensor.split(BATCH) for tensor in model.inputs(cohort)), strict=True):
+        by_feature, days = integrated_gradients(model, features, week, mask)
+        signals = days.sum(1)  # (B, C)
+        day = (days * signals.sign()[:, None]).argmax(1)  # (B, C), the day that carries most of the signal's sum
+        every = torch.cat([signals, by_column(model, by_feature)], dim=1)
+        chosen = every.abs().argsort(dim=1, descending=True, stable=True)[:, :n]
+        for i, which in enumerate(chosen.tolist()):
+            row, drivers = len(result), []
+            for k in which:
+                if k < len(model.signals):
+                    name = f"{model.signals[k].name} ({WEEKDAYS[int(day[i, k])]})"
+                else:
+                    name = labels[k - len(model.signals)][row]
+                drivers.append((name, float(every[i, k])))
+            result.append(drivers)
+    return result
+
+
+def by_column(model: DualLSTMRisk, by_feature: Tensor) -> Tensor:
+    """Features ``[B, P]`` summed over the levels of their profile column: ``[B, K]``."""
+    widths = [len(model.encoder.levels.get(column, (column,))) for column in model.encoder.columns]
+    return torch.stack([part.sum(1) for part in by_feature.split(widths, dim=1)], dim=1)
 
 
 @torch.inference_mode()
