@@ -6,11 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers_predictor import distressed, risk_settings
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core.cohort import Cohort
 from core.errors import DataError
 from core.protocols import NullTracker
 from predictor.calibration import brier, ece, ece_floor, reliability_curve
+from predictor.decision import operating_point, threshold_for_recall
 from predictor.dual_lstm import DualLSTMRisk
 from predictor.evaluation import evaluate_risk, groups_of, subgroup_table
 from predictor.metrics import auc, bootstrap_intervals, risk_metrics
@@ -134,3 +137,49 @@ def test_evaluation_reports_everything(model: DualLSTMRisk, cohort: Cohort, hold
     assert "bayes_ceiling" not in evaluate_risk(model, cohort, labelled, settings, None, 0)
     with pytest.raises(DataError, match="risk class 'High'"):
         evaluate_risk(model, cohort, labelled.select(labelled.risk < 2), settings, None, 0)
+
+
+# Decision
+
+
+def test_threshold_is_the_highest_that_finds_enough() -> None:
+    labels = np.array([2] * 5 + [0] * 3)
+    score = np.array([0.9, 0.7, 0.5, 0.3, 0.1, 0.95, 0.2, 0.0])
+    assert threshold_for_recall(labels, score, 0.6) == 0.5
+    assert threshold_for_recall(labels, score, 0.61) == 0.3
+    assert threshold_for_recall(labels, score, 1.0) == 0.1  # recall 1 is always within reach
+    assert threshold_for_recall(labels, score, 1e-6) == 0.9
+    ten = np.full(10, 2)
+    assert threshold_for_recall(ten, np.arange(10) / 10, 0.1 + 0.2) == 0.7  # 3 of 10, though .1 + .2 > .3
+
+
+def test_tied_scores_are_called_together() -> None:
+    labels, score = np.array([2, 2, 2, 2, 0, 1]), np.array([0.9, 0.4, 0.4, 0.4, 0.4, 0.1])
+    threshold = threshold_for_recall(labels, score, 0.5)
+    assert threshold == 0.4
+    assert operating_point(labels, score, threshold) == {
+        "recall": 1.0, "specificity": 0.5, "ppv": 0.8, "npv": 1.0, "flagged": 5 / 6,
+    }  # fmt: skip
+    constant = np.full(6, 0.3, np.float32)
+    assert operating_point(labels, constant, threshold_for_recall(labels, constant, 0.8))["flagged"] == 1.0
+
+
+def test_rates_without_a_case_are_absent_and_nobody_high_is_an_error() -> None:
+    point = operating_point(np.array([2, 2]), np.array([0.6, 0.7]), 0.5)
+    assert point == {"recall": 1.0, "specificity": None, "ppv": 1.0, "npv": None, "flagged": 1.0}
+    with pytest.raises(DataError, match="none of 3 calibration rows has risk class 'High'"):
+        threshold_for_recall(np.array([0, 1, 1]), np.zeros(3), 0.8)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 60), st.floats(0.01, 1.0))
+def test_recall_falls_with_the_threshold_and_the_chosen_one_is_the_last_to_reach_it(
+    seed: int, n: int, r: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    labels, score = rng.integers(0, 3, n), rng.integers(0, 20, n) / 20
+    labels[0] = 2
+    recalls = [operating_point(labels, score, t)["recall"] for t in np.arange(0, 21) / 20]
+    assert recalls == sorted(recalls, reverse=True)
+    chosen = threshold_for_recall(labels, score, r)
+    assert operating_point(labels, score, chosen)["recall"] >= r - 1e-9
+    assert operating_point(labels, score, chosen + 0.05)["recall"] < r
