@@ -5,18 +5,20 @@ Bands, rules and their sources live in ``conf/labels/``.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
+from annotated_types import Ge, Le
 
 from core.cohort import RISK_CLASSES, Cohort, signal_index
 from core.errors import DataError
 from core.protocols import Tracker
-from core.settings import Count, Fraction, Index, Positive
+from core.settings import Fraction, Index, Positive
 from core.signals import DAYS, names
 
 LOW, MEDIUM, HIGH = range(3)
+MOST_DAYS = 4  # a spread or a trend of a week needs this many observed days
 Pattern = Literal["run_below", "run_above", "sd_above", "mean_below_share", "mean_above_share", "rise", "above_own"]
 
 
@@ -37,7 +39,7 @@ class WeekRule:
     signal: str
     pattern: Pattern
     threshold: float  # the signal's unit; a share of the cohort for mean_*_share; within-week sd for rise
-    days: Count  # how many days it takes (run_*: consecutive ones); not read by sd_above, mean_*_share and rise
+    days: Annotated[int, Ge(1), Le(DAYS)]  # how many it takes (run_*: consecutive); read by run_* and above_own alone
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,11 @@ def _column(profiles: pd.DataFrame, settings: ColumnSettings) -> np.ndarray:
 
 
 def _rules(cohort: Cohort, settings: RulesSettings, tracker: Tracker, base: Cohort) -> np.ndarray:
+    if settings.medium_at >= settings.high_at:
+        raise DataError(
+            f"labels: medium_at is {settings.medium_at:g} and high_at {settings.high_at:g}, so nobody would be Medium; "
+            "expected labels.medium_at below labels.high_at"
+        )
     fired = fired_rules(cohort, settings, tracker, base).values()
     share = sum(rows * rule.points for rows, rule in fired) / sum(rule.points for _, rule in fired)
     risk = np.where(share >= settings.high_at, HIGH, np.where(share >= settings.medium_at, MEDIUM, LOW))
@@ -148,11 +155,18 @@ def fired_rules(
 ) -> dict[str, tuple[np.ndarray, WeekRule | ProfileRule]]:
     """For every applicable rule, in which rows (bool ``[N]``) it fired. What is not applicable is noted.
 
+    Rules read observed days alone. Only a person's own heart rate reads beyond the row's own week: all their days.
+
     Raises:
-        DataError: no rule applies to this cohort.
+        DataError: no rule applies to this cohort, or a share is none.
     """
     fired: dict[str, tuple[np.ndarray, WeekRule | ProfileRule]] = {}
     for name, rule in settings.week.items():
+        if rule.pattern.endswith("_share") and not 0 < rule.threshold < 1:
+            raise DataError(
+                f"labels: rule '{name}' has threshold {rule.threshold:g}, expected a share of the cohort between 0 and 1 "
+                f"for pattern {rule.pattern}; correct labels.week.{name}.threshold"
+            )
         k = signal_index(cohort, rule.signal)
         if k is None:
             tracker.note(f"labels: rule '{name}' is not applicable, no signal '{rule.signal}'")
@@ -171,46 +185,69 @@ def fired_rules(
     return fired
 
 
-# Patterns: bool [N] from the week [N, 7] of signal k.
+# Patterns: bool [N] from the week [N, 7] of signal k. Only observed days count: a rule must not fire on a day that was
+# filled, because filling invents what rules look for (a value held at a week's edge is a run of equal nights).
+
+
+def _observed(cohort: Cohort, k: int) -> np.ndarray:
+    """The week of signal k, float64 ``[N, 7]``: NaN where a day was not observed, so that no comparison holds there."""
+    return np.where(cohort.mask[:, :, k], cohort.rhythms[:, :, k].astype(float), np.nan)
+
+
+def _mean(week: np.ndarray) -> np.ndarray:
+    """Mean of the observed days ``[N]``; NaN where there are none."""
+    n = (~np.isnan(week)).sum(axis=1)
+    return np.divide(np.nansum(week, axis=1), n, out=np.full(len(week), np.nan), where=n > 0)
+
+
+def _sd(week: np.ndarray, ddof: int) -> np.ndarray:
+    """Sd of the observed days ``[N]``; NaN where fewer than ``MOST_DAYS`` are."""
+    n = (~np.isnan(week)).sum(axis=1)
+    squares = np.nansum(np.square(week - _mean(week)[:, None]), axis=1)
+    enough = n >= MOST_DAYS
+    return np.sqrt(np.divide(squares, n - ddof, out=np.full(len(week), np.nan), where=enough))
 
 
 def _run(flags: np.ndarray, days: int) -> np.ndarray:
     """Whether at least ``days`` consecutive days are flagged."""
-    if days > flags.shape[1]:
-        return np.zeros(len(flags), bool)
     together = np.asarray(np.lib.stride_tricks.sliding_window_view(flags, days, axis=1).all(axis=2))
     return np.asarray(together.any(axis=1))
 
 
 def _rise(cohort: Cohort, base: Cohort, k: int, rule: WeekRule) -> np.ndarray:
-    """The least-squares line climbs from Monday to Sunday by at least ``threshold`` typical within-week sd."""
-    day = np.arange(DAYS) - (DAYS - 1) / 2
-    climb = (cohort.rhythms[:, :, k].astype(float) @ day) / (day @ day) * (DAYS - 1)
-    return climb >= rule.threshold * np.sqrt(base.rhythms[:, :, k].astype(float).var(axis=1).mean())
+    """The least-squares line through the observed days climbs from Monday to Sunday by at least ``threshold`` typical
+    within-week sd. Without most of the week there is no line, and where nobody's signal varies nothing rises."""
+    week = _observed(cohort, k)
+    seen = ~np.isnan(week)
+    n = np.maximum(seen.sum(axis=1, keepdims=True), 1)
+    day = np.where(seen, np.arange(DAYS) - (seen * np.arange(DAYS)).sum(axis=1, keepdims=True) / n, 0.0)
+    slope = np.nansum(day * week, axis=1) / np.maximum(np.square(day).sum(axis=1), 1.0)
+    variance = np.square(_sd(_observed(base, k), ddof=0))
+    typical = np.sqrt(np.nanmean(variance)) if np.isfinite(variance).any() else 0.0
+    signal = cohort.signals[k]
+    if typical <= 1e-6 * (signal.high - signal.low):  # rounding is no variation
+        return np.zeros(len(week), bool)
+    return (seen.sum(axis=1) >= MOST_DAYS) & (slope * (DAYS - 1) >= rule.threshold * typical)
 
 
 def _above_own(cohort: Cohort, base: Cohort, k: int, rule: WeekRule) -> np.ndarray:
-    """At least ``days`` days lie ``threshold`` above the median of all days known of that person."""
-    week = pd.DataFrame(cohort.rhythms[:, :, k].astype(float))
-    long = week.assign(person=cohort.person).melt(id_vars="person")
+    """At least ``days`` days lie ``threshold`` above the median of all days observed of that person."""
+    week = _observed(cohort, k)
+    long = pd.DataFrame(week).assign(person=cohort.person).melt(id_vars="person")
     own = long.groupby("person")["value"].median().loc[cohort.person].to_numpy()
-    return ((week.to_numpy() - own[:, None]) >= rule.threshold).sum(axis=1) >= rule.days
+    return ((week - own[:, None]) >= rule.threshold).sum(axis=1) >= rule.days
 
 
 def _share(base: Cohort, k: int, share: float) -> float:
-    return float(np.quantile(base.rhythms[:, :, k].mean(axis=1), share))
+    return float(np.nanquantile(_mean(_observed(base, k)), share))
 
 
 _PATTERNS: dict[str, Callable[[Cohort, Cohort, int, WeekRule], np.ndarray]] = {
-    "run_below": lambda cohort, base, k, rule: _run(cohort.rhythms[:, :, k] < rule.threshold, rule.days),
-    "run_above": lambda cohort, base, k, rule: _run(cohort.rhythms[:, :, k] > rule.threshold, rule.days),
-    "sd_above": lambda cohort, base, k, rule: cohort.rhythms[:, :, k].std(axis=1, ddof=1) > rule.threshold,
-    "mean_below_share": lambda cohort, base, k, rule: (
-        cohort.rhythms[:, :, k].mean(axis=1) < _share(base, k, rule.threshold)
-    ),
-    "mean_above_share": lambda cohort, base, k, rule: (
-        cohort.rhythms[:, :, k].mean(axis=1) > _share(base, k, rule.threshold)
-    ),
+    "run_below": lambda cohort, base, k, rule: _run(_observed(cohort, k) < rule.threshold, rule.days),
+    "run_above": lambda cohort, base, k, rule: _run(_observed(cohort, k) > rule.threshold, rule.days),
+    "sd_above": lambda cohort, base, k, rule: _sd(_observed(cohort, k), ddof=1) > rule.threshold,
+    "mean_below_share": lambda cohort, base, k, rule: _mean(_observed(cohort, k)) < _share(base, k, rule.threshold),
+    "mean_above_share": lambda cohort, base, k, rule: _mean(_observed(cohort, k)) > _share(base, k, rule.threshold),
     "rise": _rise,
     "above_own": _above_own,
 }

@@ -36,10 +36,9 @@ def knowable(config: Config, holdout: Cohort) -> np.ndarray | None:
     """The class probabilities that one who knows the source would give: the Bayes ceiling, where there is one."""
     assert holdout.risk is not None
     if isinstance(config.labels, RulesSettings):
-        # The rules then read just what the model reads, and all of it is knowable. They also know a person's other
-        # weeks and the filled days, which the model does not.
-        whole = holdout.persons == len(holdout) and bool(holdout.mask.all())
-        return np.eye(3)[holdout.risk] if whole else None
+        # The rules read just what the model reads, observed days alone, so all of it is knowable; except that they also
+        # know a person's other weeks, which the model does not.
+        return np.eye(3)[holdout.risk] if holdout.persons == len(holdout) else None
     if isinstance(config.data, ReferenceParameters) and isinstance(config.labels, QuestionnaireSettings):
         rng = numpy_generator(config.seed, "risk", "bayes")
         return bayes_posterior(config.data, config.labels, holdout.profiles, holdout.rhythms, rng)
