@@ -1,5 +1,6 @@
 """The command: checks the line, runs the stages through Hydra, and ends with one line where something is wrong."""
 
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -16,13 +17,15 @@ from core.errors import ConfigError, ManoError
 from pipeline import console as screen
 from pipeline.config import CONF, Config, build, check_command_line, plain
 from pipeline.journey import show_journey
+from pipeline.predict import predict
 from pipeline.quality_table import QUALITY_STAGES, stage_quality
 from pipeline.runner import run_stage, stale_needs
 from pipeline.stages import STAGES
 from pipeline.store import RunStore, write_bytes, write_json
 
+COMMANDS = {"journey": show_journey, "predict": predict}  # what reads a finished run and adds nothing to it
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
-PER_COMMAND = ("stage", "run", "force", "patient")  # keys that belong to one command, not to the run
+PER_COMMAND = ("stage", "run", "force", "patient", "input", "predict")  # what belongs to one command, not to the run
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -64,10 +67,10 @@ def _hydra_main(composed: DictConfig) -> None:
 
 def execute(config: Config, console: Console, overrides: Sequence[str] = ()) -> None:
     """Run what the configuration asks for; ``overrides`` are the words it was asked with."""
-    options = " ".join(word for word in overrides if word.split("=")[0].lstrip("+") not in PER_COMMAND)
+    options = " ".join(word for word in overrides if re.split(r"[=.]", word.lstrip("+~"))[0] not in PER_COMMAND)
     store = RunStore(Path(config.runs_dir) / config.run, options)
-    if config.stage == "journey":
-        show_journey(config, store, console)
+    if config.stage in COMMANDS:
+        COMMANDS[config.stage](config, store, console)
         return
     started = time.time()
     with store.lock():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Le, Lt, MinLen
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -22,6 +22,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, TypeAdapter, Val
 
 from core.errors import ConfigError
 from core.settings import Count, Fraction, Index
+from core.signals import DAYS
 from envs.rewards import EnvSettings
 from envs.trial import TrialSettings
 from generators.labels import LabelSettings
@@ -42,6 +43,7 @@ RunName = Annotated[str, BeforeValidator(str), StringConstraints(pattern=r"^\w[\
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 GROUPS = ("preset", "data", "labels")
+OUTPUTS = (".parquet", ".csv")  # what scores are written as
 StageName = Literal[
     "all",
     "source",
@@ -55,6 +57,7 @@ StageName = Literal[
     "evaluate",
     "report",
     "journey",
+    "predict",
 ]
 
 
@@ -81,6 +84,23 @@ class CohortSettings:
 
 
 @dataclass(frozen=True)
+class PredictSettings:
+    """Scoring a table of the user's; None: as the table was written that the run was trained on."""
+
+    profiles: str | None  # path of a table with one row per person; None: the profile stands beside the days
+    output: str | None  # path of a .parquet or .csv file; None: one in the run's folder
+    person: str | None  # column that identifies a person
+    date: str | None  # column of the calendar day
+    date_format: str | None  # "ISO8601" or a strptime format
+    separator: Annotated[str, MinLen(1)] | None  # between columns
+    decimal: Literal[".", ","] | None  # decimal sign
+    columns: dict[str, str] | None  # signal or profile column -> the table's column
+    weeks: Literal["latest", "all"]  # which of a person's weeks
+    min_days: Annotated[int, Ge(1), Le(DAYS)]  # observed days every signal must have in a week
+    drivers: Index  # what moved the score most, named in the output; 0 for none
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole configuration, checked."""
 
@@ -90,6 +110,7 @@ class Config:
     runs_dir: str
     seed: Seed
     patient: Index | None
+    input: str | None
     force: bool
     threads: Count
     wide_threads: Count
@@ -107,6 +128,7 @@ class Config:
     twin_quality: TwinQualitySettings
     policy: PolicySettings
     evaluate: EvaluateSettings
+    predict: PredictSettings
 
 
 def plain(value: Any) -> Any:
@@ -142,7 +164,21 @@ def build(composed: DictConfig) -> Config:
     if unknown:
         key = min(unknown)
         raise ConfigError(f"unknown configuration key '{key}'{_nearest(key, set(_dotted(plain(config))))}")
+    _check_prediction(config)
     return config
+
+
+def _check_prediction(config: Config) -> None:
+    """Refuse a table without the stage that reads it, that stage without a table, and an unknown kind of output."""
+    if config.stage == "predict" and config.input is None:
+        raise ConfigError("input=null: expected the CSV to score; give it as stage=predict input=FILE.csv")
+    if config.stage != "predict" and config.input is not None:
+        raise ConfigError(
+            f"input={config.input!r}: only stage=predict reads it; add stage=predict, or leave input= out"
+        )
+    output = config.predict.output
+    if output is not None and Path(output).suffix.lower() not in OUTPUTS:
+        raise ConfigError(f"predict.output={output!r}: expected a file name that ends in {' or '.join(OUTPUTS)}")
 
 
 def check_command_line(arguments: Sequence[str]) -> None:
@@ -158,7 +194,9 @@ def check_command_line(arguments: Sequence[str]) -> None:
     try:
         overrides = OverridesParser.create().parse_overrides(texts)
     except HydraException as error:
-        raise ConfigError(f"{_first_line(error)}; write overrides as key=value") from error
+        raise ConfigError(
+            f"{_first_line(error)}; write overrides as key=value, and signs in a value in double quotes: \"key='my (1).csv'\""
+        ) from error
     sweeps = [override.key_or_group for override in overrides if override.is_sweep_override()]
     if sweeps and not options.multirun:
         raise ConfigError(f"{sweeps[0]} has several values; add --multirun, or quote a value that holds a comma")

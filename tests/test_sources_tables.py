@@ -176,7 +176,7 @@ def _twin(frames: dict[str, pd.DataFrame]) -> None:
         (_set("profiles", 2, "age", "forty"), "column 'age' holds 'forty' at line 4 among numbers"),
         (_set("profiles", 2, "age", "inf"), "column 'age' holds 'inf' at line 4, expected a finite number"),
         (_set("daily", 4, "heart_rate", "inf"), "column 'heart_rate' holds inf at line 6"),
-        (_set("daily", 4, "heart_rate", "65,5"), "holds '65,5' at line 6, expected a number; set data.decimal=','"),
+        (_set("daily", 4, "heart_rate", "65,5"), "holds '65,5' at line 6, expected a number; set \"data.decimal=','\""),
         (_set("profiles", 2, "person", "NA"), "column 'person' is empty at line 4"),
         (_set("daily", slice(None), "stress", None), "0 persons with a usable week"),
         (_set("profiles", slice(None), "age", None), "column 'age' is empty for everybody used; leave it out"),
@@ -221,7 +221,7 @@ def test_a_column_named_twice_and_a_wrong_separator_are_refused(tmp_path: Path) 
     with pytest.raises(DataError, match="column 'stress' stands twice in the header; rename one"):
         read_tables(chosen, NullTracker())
     path.write_text(text.replace(",", ";"))
-    with pytest.raises(DataError, match=r"set data\.separator=';'"):
+    with pytest.raises(DataError, match=r"set .data\.separator=';'"):
         read_tables(chosen, NullTracker())
     with pytest.raises(DataError, match="'person' says who a person is"):
         path.write_text(text)

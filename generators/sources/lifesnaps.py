@@ -49,7 +49,7 @@ def read_lifesnaps(settings: LifeSnapsSettings, tracker: Tracker) -> Cohort:
     daily_path, static_path = (str(Path(s.path) / f"lifesnaps_{name}.csv") for name in ("daily", "static"))
     daily, static = read_csv(daily_path), read_csv(static_path)
     require_columns(static, [PERSON, *s.profile_columns], static_path)
-    daily = _without_zeros(daily, s.signals, daily_path, tracker)
+    daily = without_zeros(daily, s.signals, daily_path, tracker)
     weeks, people = read_weeks(daily, daily_path, DailyColumns(PERSON, DATE, ISO, s.signals), s.max_filled, tracker)
     table = profiles_of(static, static_path, PERSON, people, s.profile_columns, tracker)
     if "bmi" in table:
@@ -57,7 +57,7 @@ def read_lifesnaps(settings: LifeSnapsSettings, tracker: Tracker) -> Cohort:
     return assemble(typed(table, static_path, tracker), weeks, s.signals)
 
 
-def _without_zeros(daily: pd.DataFrame, signals: SignalColumns, path: str, tracker: Tracker) -> pd.DataFrame:
+def without_zeros(daily: pd.DataFrame, signals: SignalColumns, path: str, tracker: Tracker) -> pd.DataFrame:
     """Where 0 is no plausible value, it is what the device wrote when it measured nothing: missing."""
     result = daily.copy()
     for c in signals:

@@ -109,13 +109,7 @@ def read_weeks(
     require_columns(daily, [where.person, where.date, *(c.column for c in where.signals)], path)
     require_values(daily, where.person, path)
     days = calendar_days(daily, where.date, where.date_format, path)
-    twice = pd.DataFrame({"person": daily[where.person].to_numpy(), "day": days}).duplicated().to_numpy()
-    if twice.any():
-        row = int(twice.argmax())
-        raise DataError(
-            f"{path}: person '{daily[where.person].iloc[row]}' has two rows for {days[row]} (the second at line "
-            f"{line_of(daily, row)}; {int(twice.sum())} such lines), expected one row per person and day; merge them"
-        )
+    refuse_two_rows_a_day(daily, where.person, days, path)
     values = np.stack([numbers(daily, c.column, c.low, c.high, c.unit, path) for c in where.signals], axis=1)
     codes, everybody = pd.factorize(daily[where.person])
     weeks = calendar_weeks(codes.astype(np.int64), days, values, max_filled)
@@ -127,6 +121,17 @@ def read_weeks(
     )
     people = [str(everybody[code]) for code in kept]
     return Weeks(weeks.rhythms, weeks.mask, person.reshape(-1).astype(np.int64)), people
+
+
+def refuse_two_rows_a_day(daily: pd.DataFrame, person: str, days: np.ndarray, path: str) -> None:
+    """Refuse a daily table with two rows of a person for one of ``days`` ``[R]``."""
+    twice = pd.DataFrame({"person": daily[person].to_numpy(), "day": days}).duplicated().to_numpy()
+    if twice.any():
+        row = int(twice.argmax())
+        raise DataError(
+            f"{path}: person '{daily[person].iloc[row]}' has two rows for {days[row]} (the second at line "
+            f"{line_of(daily, row)}; {int(twice.sum())} such lines), expected one row per person and day; merge them"
+        )
 
 
 def profiles_of(
@@ -179,7 +184,7 @@ def typed(table: pd.DataFrame, path: str, tracker: Tracker, text: tuple[str, ...
         parsed = pd.to_numeric(cells.where(present), errors="coerce")
         count, known = int(parsed.notna().sum()), int(present.sum())
         if count and count == known:
-            result[column] = _finite(parsed, table, path)
+            result[column] = finite(parsed, table, path)
         elif count > _MOSTLY_NUMERIC * known:
             row = int((present & parsed.isna()).to_numpy().argmax())
             raise DataError(
@@ -191,7 +196,8 @@ def typed(table: pd.DataFrame, path: str, tracker: Tracker, text: tuple[str, ...
     return result
 
 
-def _finite(values: pd.Series, table: pd.DataFrame, path: str) -> pd.Series:
+def finite(values: pd.Series, table: pd.DataFrame, path: str) -> pd.Series:
+    """``values``, parsed from the column of ``table`` with their name, refused where one is infinite."""
     endless = np.isinf(values.to_numpy(float))
     if endless.any():
         row = int(endless.argmax())

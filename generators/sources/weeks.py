@@ -35,15 +35,30 @@ def calendar_weeks(person: np.ndarray, date: np.ndarray, values: np.ndarray, max
         values: float ``[R, C]``, NaN where missing.
         max_filled: 0 to 6, for every signal and week.
     """
+    codes, _, days = week_grid(person, date, values)
+    usable = (np.isnan(days).sum(axis=1) <= max_filled).all(axis=1)
+    rhythms, mask = interpolated(days[usable])
+    return Weeks(rhythms, mask, codes[usable])
+
+
+def week_grid(person: np.ndarray, date: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every calendar week with a row, by person and date; arguments as :func:`calendar_weeks`.
+
+    Returns:
+        The person int64 ``[M]``, the Monday datetime64[D] ``[M]`` and the days float ``[M, 7, C]``, NaN where missing.
+    """
     since = (date.astype("datetime64[D]") - _MONDAY).astype(np.int64)
     week, day = since // DAYS, since % DAYS
     keys, row = np.unique(np.stack([person, week], axis=1), axis=0, return_inverse=True)
     days = np.full((len(keys), DAYS, values.shape[1]), np.nan)
     days[row.reshape(-1), day] = values
-    usable = (np.isnan(days).sum(axis=1) <= max_filled).all(axis=1)
-    days, keys = days[usable], keys[usable]
-    mask = ~np.isnan(days)
+    return keys[:, 0].astype(np.int64), _MONDAY + keys[:, 1] * DAYS, days
+
+
+def interpolated(days: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Days ``[M, 7, C]`` with every signal observed at least once -> float32 ``[M, 7, C]`` filled, and what was observed."""
+    result, mask = days.copy(), ~np.isnan(days)
     for m, k in np.argwhere(~mask.all(axis=1)):
         seen = np.flatnonzero(mask[m, :, k])
-        days[m, :, k] = np.interp(np.arange(DAYS), seen, days[m, seen, k])
-    return Weeks(days.astype(np.float32), mask, keys[:, 0].astype(np.int64))
+        result[m, :, k] = np.interp(np.arange(DAYS), seen, result[m, seen, k])
+    return result.astype(np.float32), mask
