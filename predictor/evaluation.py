@@ -1,69 +1,24 @@
 """The risk model beside its baselines and the Bayes ceiling, overall and by subgroup, on held-out persons."""
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from core.cohort import RISK_CLASSES, Cohort, require_classes
 from core.random import numpy_generator
 from predictor.baselines import baseline_probabilities
-from predictor.calibration import ece, ece_floor, reliability_curve
+from predictor.calibration import ece_floor, reliability_curve
+from predictor.decision import decision_curve, operating_draws, useful_range
 from predictor.dual_lstm import DualLSTMRisk
 from predictor.explain import signal_response
-from predictor.metrics import HIGH, bootstrap_intervals, risk_metrics
+from predictor.metrics import HIGH, confusion_matrix, metric_draws, roc_curve, summarise
+from predictor.resampling import Bootstrap, ratio, resample_persons, value, with_interval
+from predictor.subgroups import subgroup_table
 from predictor.training import RiskSettings
 
-
-def groups_of(column: pd.Series, edges: tuple[float, ...]) -> np.ndarray:
-    """Each row's group: the category, or for a numeric column with ``edges`` its band (``<30``, ``30-45``, ``>=45``)."""
-    if not pd.api.types.is_numeric_dtype(column) or not edges:
-        return column.astype(str).to_numpy(str)
-    cuts = [f"{edge:g}" for edge in edges]
-    bands = [f"<{cuts[0]}", *(f"{a}-{b}" for a, b in pairwise(cuts)), f">={cuts[-1]}"]
-    return np.array(bands)[np.searchsorted(np.array(edges), column.to_numpy(float), side="right")]
-
-
-def subgroup_table(
-    cohort: Cohort, probabilities: np.ndarray, columns: dict[str, tuple[float, ...]], min_n: int
-) -> dict[str, Any]:
-    """Does the model treat groups alike? Per column and group: persons, recall and false-positive rate of High, ECE.
-
-    A group with fewer than ``min_n`` persons is named with its size and ``small: True`` instead of rates; a rate
-    without a case is None. ``gaps`` are the largest differences between groups (equalised odds asks for 0).
-
-    Args:
-        columns: profile column -> band edges (empty for a categorical column); columns the cohort lacks are left out.
-    """
-    assert cohort.risk is not None, "label the cohort first"
-    table: dict[str, Any] = {}
-    for column, edges in columns.items():
-        if column not in cohort.profiles:
-            continue
-        group = groups_of(cohort.profiles[column], tuple(edges))
-        rows: dict[str, Any] = {}
-        for name in np.unique(group):
-            chosen = group == name
-            n = len(np.unique(cohort.person[chosen]))
-            rates = {"small": True} if n < min_n else _rates(cohort.risk[chosen], probabilities[chosen])
-            rows[str(name)] = {"n": n, **rates}
-        table[column] = {"groups": rows, "gaps": {r: _gap(rows, r) for r in ("recall", "false_positive_rate")}}
-    return table
-
-
-def _rates(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float | None]:
-    high, flagged = labels == HIGH, probabilities.argmax(1) == HIGH
-    return {
-        "recall": float(flagged[high].mean()) if high.any() else None,
-        "false_positive_rate": float(flagged[~high].mean()) if (~high).any() else None,
-        "ece": ece(labels, probabilities),
-    }
-
-
-def _gap(rows: dict[str, Any], rate: str) -> float | None:
-    values = [row[rate] for row in rows.values() if row.get(rate) is not None]
-    return max(values) - min(values) if len(values) > 1 else None
+MODEL, PRIOR, BAYES = "model", "prior", "bayes"
+# Metrics whose difference from each baseline is reported: those that are no estimate of calibration alone.
+COMPARED = ("accuracy", "macro_f1", "f1_high", "recall_high", "auc_high", "brier")
 
 
 def evaluate_risk(
@@ -81,9 +36,12 @@ def evaluate_risk(
         bayes: class probabilities ``[N, 3]`` of the holdout that a knower of the source would give, where they exist.
 
     Returns:
-        The metrics of :func:`predictor.metrics.risk_metrics`, their 95 % ``intervals``, ``ece_floor`` (the ECE of a
-        perfectly calibrated model on as many persons), ``bayes_ceiling`` (with ``bayes``), ``baselines``,
-        ``subgroups``, ``reliability`` points by class and ``signal_response``.
+        The metrics of :func:`predictor.metrics.risk_metrics` and ``brier_skill`` (share of the Brier score of the
+        training persons' class frequencies, ``prior``, that the model saves), their 95 % ``intervals`` by person,
+        ``ece_floor`` (the ECE of a perfectly calibrated model on as many persons), ``baselines`` and
+        ``bayes_ceiling`` (with ``bayes``), ``differences`` (model less each baseline, paired), ``confusion``, ``roc``,
+        ``alarm`` (what the model's own threshold on P(High) amounts to), ``decision_curve``, ``subgroups``,
+        ``reliability`` points by class and ``signal_response``. What is undefined is None.
 
     Raises:
         DataError: the holdout lacks a class.
@@ -91,18 +49,63 @@ def evaluate_risk(
     require_classes(cohort_holdout, "risk holdout")
     assert cohort_holdout.risk is not None
     labels = cohort_holdout.risk.astype(np.int64)
-    probabilities = model.predict_cohort(cohort_holdout)
+    alarm = float(model.alarm)
     rng = numpy_generator(seed, "risk", "evaluation")
+    bootstrap = resample_persons(cohort_holdout.person, settings.bootstrap, rng)
+    probabilities = model.predict_cohort(cohort_holdout)
     baselines = baseline_probabilities(cohort_train, cohort_holdout, model.encoder, model.scaler, seed)
-    result: dict[str, Any] = {
-        **risk_metrics(labels, probabilities),
-        "intervals": bootstrap_intervals(labels, probabilities, cohort_holdout.person, settings.bootstrap, rng),
+    baselines[PRIOR] = prior_probabilities(cohort_train, len(labels))
+    predictors = {MODEL: probabilities, **baselines} | ({} if bayes is None else {BAYES: bayes})
+    columns, least = settings.subgroups, settings.subgroup_min_persons
+    return {
+        **compare(labels, predictors, bootstrap),
         "ece_floor": ece_floor(probabilities, rng),
-        "baselines": {name: risk_metrics(labels, p) for name, p in baselines.items()},
-        "subgroups": subgroup_table(cohort_holdout, probabilities, settings.subgroups, settings.subgroup_min_persons),
+        "confusion": confusion_matrix(labels, probabilities),
+        "roc": roc_curve(labels, probabilities[:, HIGH]),
+        "alarm": {
+            "target_recall": settings.target_recall,
+            "threshold": alarm,
+            **summarise(operating_draws(labels, probabilities[:, HIGH] >= alarm, bootstrap)),
+        },
+        "decision_curve": decisions(labels, predictors),
+        "subgroups": subgroup_table(cohort_holdout, probabilities, alarm, columns, least, bootstrap, rng),
         "reliability": {name: reliability_curve(labels, probabilities, k) for k, name in enumerate(RISK_CLASSES)},
         "signal_response": signal_response(model, cohort_holdout),
     }
-    if bayes is not None:
-        result["bayes_ceiling"] = risk_metrics(labels, bayes)
-    return result
+
+
+def prior_probabilities(cohort_train: Cohort, n: int) -> np.ndarray:
+    """The class frequencies of the training rows for each of ``n`` rows: what is known before anybody is looked at."""
+    assert cohort_train.risk is not None, "label the cohort first"
+    return np.tile(np.bincount(cohort_train.risk, minlength=len(RISK_CLASSES)) / len(cohort_train), (n, 1))
+
+
+def compare(labels: np.ndarray, predictors: dict[str, np.ndarray], bootstrap: Bootstrap) -> dict[str, Any]:
+    """The model's metrics with intervals, those of the baselines and the Bayes ceiling, and how far the model is ahead.
+
+    Args:
+        predictors: class probabilities ``[N, 3]`` of ``model``, the baselines (``prior`` among them) and perhaps
+            ``bayes``.
+    """
+    draws = {name: metric_draws(labels, p, bootstrap) for name, p in predictors.items()}
+    for metrics in draws.values():
+        metrics["brier_skill"] = 1 - ratio(metrics["brier"], draws[PRIOR]["brier"])
+    own = draws[MODEL]
+    values = {name: {metric: value(draw) for metric, draw in metrics.items()} for name, metrics in draws.items()}
+    baselines = [name for name in predictors if name not in (MODEL, BAYES)]
+    result = {
+        **summarise(own),
+        "baselines": {name: values[name] for name in baselines},
+        "differences": {
+            name: {metric: with_interval(own[metric] - draws[name][metric]) for metric in COMPARED}
+            for name in baselines
+        },
+    }
+    return result | ({"bayes_ceiling": values[BAYES]} if BAYES in values else {})
+
+
+def decisions(labels: np.ndarray, predictors: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Decision curve of every predictor's P(High), and from where to where the model is worth using."""
+    rows = decision_curve(labels, {name: p[:, HIGH] for name, p in predictors.items()})
+    first, last = useful_range(rows, MODEL)
+    return {"rows": rows, "useful_from": first, "useful_to": last}

@@ -68,3 +68,11 @@ def ruled(n: int, seed: int) -> Cohort:
     run = np.stack([short[:, t : t + 3].all(1) for t in range(5)]).any(0)
     risk = run.astype(np.int8) + (week[:, :, 3].mean(1) > 5.2)
     return Cohort(profiles(n, rng), week, np.ones((n, 7, 4), bool), np.arange(n), DEFAULT_SIGNALS, risk.astype(np.int8))
+
+
+def predictions(n: int, rng: np.random.Generator, sharpness: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Labels ``[N]`` and probabilities ``[N, 3]`` of them: the true ones, or overconfident with ``sharpness`` above 1."""
+    distress = 1.5 * rng.normal(size=n)
+    logits = np.stack([-distress, np.full(n, -0.2), distress - 0.8], axis=1)
+    truth, told = (np.exp(logits * s) / np.exp(logits * s).sum(1, keepdims=True) for s in (1.0, sharpness))
+    return (rng.random((n, 1)) > truth.cumsum(1)[:, :2]).sum(1), told
