@@ -1,40 +1,31 @@
 """One patient walked through: who they are, their week, their risk, what the policy prescribes, what follows."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from core.cohort import RISK_CLASSES
 from core.errors import DataError
 from core.patients import Patients
-from core.signals import WEEKDAYS
-from core.treatments import CONTROL, LABELS
+from core.treatments import CONTROL
 from envs.rewards import EnvSettings
 from envs.simulation import Simulation
 from pipeline.config import Config
-from pipeline.console import policy_table, sparkline
+from pipeline.console import policy_table
+from pipeline.journey_text import (
+    Week,
+    course_table,
+    days_table,
+    drivers_line,
+    facts,
+    prescription,
+    profile_line,
+    risk_line,
+    sum_line,
+)
 from pipeline.parts import load_agent, load_risk, load_twin, section, synthetic_patients, twin_world
 from pipeline.store import RunStore
-from predictor.explain import top_drivers
-
-DRIVERS = 4  # of the risk score, named in the journey
-
-
-@dataclass(frozen=True)
-class Week:
-    """One week of the journey; week 0 is the one before treatment."""
-
-    treatment: int
-    intensity: float
-    risk: float
-    probabilities: list[float]
-    days: np.ndarray  # (7, C)
-    adverse: bool
-    remission: bool
+from predictor.explain import attributions
 
 
 def walk(config: Config, store: RunStore) -> tuple[Patients, int, list[Week]]:
@@ -98,14 +89,23 @@ def show_journey(config: Config, store: RunStore, console: Console) -> None:
     """Print the journey and, where the policies were evaluated, their table."""
     patients, row, weeks = walk(config, store)
     before, first, last = weeks[0], weeks[1], weeks[-1]
+    risk = load_risk(store)
+    why = attributions(risk, patients.features[row : row + 1], patients.week[row : row + 1])
+    record = patients.profiles.iloc[row]
     console.print(f"\n[bold]Patient {patients.ids[row]}[/] of the synthetic cohort")
-    console.print("  " + escape(profile_line(patients, row)))
-    console.print(f"  risk before  {risk_line(before)}")
-    drivers = top_drivers(load_risk(store), patients.features[row], patients.week[row], DRIVERS)
-    console.print(f"  driven by    {escape(', '.join(f'{readable(name)} {change:+.2f}' for name, change in drivers))}")
-    console.print(f"  prescription [bold]{prescription(first)}[/] for week 1")
-    console.print(days_table(patients, before, first))
-    console.print(f"  risk after   {risk_line(first)}")
+    console.print(
+        facts(
+            {
+                "profile": profile_line(record),
+                "risk before": risk_line(before),
+                "made up of": sum_line(why),
+                "driven by": drivers_line(risk.signals, risk.encoder.columns, record, why),
+                "prescription": f"{prescription(first)} for week 1",
+            }
+        )
+    )
+    console.print(days_table(patients.signals, before, first, why))
+    console.print(facts({"risk after": risk_line(first)}))
     console.print(course_table(weeks))
     ending = "remission" if last.remission else "the end of the course"
     console.print(
@@ -114,55 +114,3 @@ def show_journey(config: Config, store: RunStore, console: Console) -> None:
     if store.has("evaluate"):
         console.print()
         console.print(policy_table(store.metrics("evaluate")))
-
-
-def readable(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def profile_line(patients: Patients, row: int) -> str:
-    record = patients.profiles.iloc[row]
-    values = {readable(str(name)): value for name, value in record.items()}
-    return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
-    )
-
-
-def risk_line(week: Week) -> str:
-    shares = ", ".join(f"{name} {share:.0%}" for name, share in zip(RISK_CLASSES, week.probabilities, strict=True))
-    return f"{week.risk:.2f} ({shares})"
-
-
-def prescription(week: Week) -> str:
-    return LABELS[week.treatment] if week.treatment == CONTROL else f"{LABELS[week.treatment]} at {week.intensity:.0%}"
-
-
-def days_table(patients: Patients, before: Week, after: Week) -> Table:
-    """Each signal's week before and in week 1, as sparklines on one scale, with the means."""
-    table = Table(box=None, padding=(0, 2), show_edge=False)
-    table.add_column("  signal", no_wrap=True)
-    table.add_column(f"week before ({WEEKDAYS[0]}-{WEEKDAYS[-1]})")
-    table.add_column("week 1 (simulated)")
-    table.add_column("mean", justify="right")
-    for k, signal in enumerate(patients.signals):
-        both = np.concatenate([before.days[:, k], after.days[:, k]])
-        low, high = both.min(), both.max()
-        table.add_row(
-            escape(f"  {readable(signal.name)} ({signal.unit})"),
-            sparkline(before.days[:, k], low, high),
-            sparkline(after.days[:, k], low, high),
-            f"{before.days[:, k].mean():.1f} -> {after.days[:, k].mean():.1f}",
-        )
-    return table
-
-
-def course_table(weeks: list[Week]) -> Table:
-    """The whole course, a row a week."""
-    table = Table(box=None, padding=(0, 2), show_edge=False)
-    for column in ("  week", "prescription", "risk", ""):
-        table.add_column(column)
-    for index, week in enumerate(weeks):
-        note = "adverse event" if week.adverse else "remission" if week.remission else ""
-        given = "before treatment" if index == 0 else prescription(week)
-        table.add_row(f"  {index}", given, f"{week.risk:.2f} {'█' * round(20 * week.risk)}", note)
-    return table

@@ -1,85 +1,255 @@
-"""Why this risk? Attributions per day and signal, and how the score answers when a signal shifts."""
+"""Why this risk? Attributions per day, signal and profile column, and how the score answers when a signal shifts.
 
+Integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365) from a few reference weeks, averaged (expected
+gradients, Erion et al. 2021, arXiv 1906.10670). Attributions must add up to the change of the score: that is checked,
+not assumed, since a model that learned thresholds has gradients which a fixed grid of steps misses.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
 import torch
+from scipy.stats import norm
 from torch import Tensor
 
 from core.cohort import Cohort
 from core.protocols import risk_score
-from core.signals import WEEKDAYS
+from core.signals import DAYS, WEEKDAYS, names
 from predictor.dual_lstm import BATCH, DualLSTMRisk
 
+PAIRS = 3  # of reference weeks
+CHUNK = 512  # points whose gradients are taken at once: what still fits the processor's cache
+SEGMENTS = 4  # equal parts of the way from the reference to the person that integration starts with
+TOLERANCE = 0.005  # of the score: how far attributions may be from adding up before integration goes on
+HALVINGS = 10  # of a segment, at most
+CARRIED = 0.5  # share of a signal's pull that the days named for it carry at least
+ORDER = (0, 2, 4, 6, 3, 1, 5)  # of the reference's levels: a wave whose days are nearly unrelated to each other
 
-def integrated_gradients(
-    model: DualLSTMRisk, features: Tensor, week: Tensor, mask: Tensor | None = None, steps: int = 32
-) -> tuple[Tensor, Tensor]:
-    """What each profile feature ``[B, P]`` and each day and signal ``[B, 7, C]`` adds to the risk score.
+Slope = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
-    Gradients of the score are averaged (midpoint rule, ``steps`` points) along the straight line from an
-    all-zero profile encoding (numeric columns at their mean, no category chosen) in an average week to this person,
-    times the distance (Sundararajan et al. 2017, arXiv 1703.01365). Both together sum to the score minus that origin's.
+
+@dataclass(frozen=True)
+class Attributions:
+    """What each part of ``B`` persons adds to their risk score, beside the average person's.
+
+    Attributes:
+        profile: ``[B, K]``, by profile column (``model.encoder.columns``), all levels of a category together.
+        days: ``[B, 7, C]``, by day and signal; exactly 0 where a day was not observed.
+        score: ``[B]``, the persons' risk score.
+        reference: ``[B]``, the mean score of the reference, observed on the same days.
     """
-    origin = torch.tensor(model.scaler.mean, dtype=week.dtype, device=week.device).expand_as(week)
-    by_feature, by_day = torch.zeros_like(features), torch.zeros_like(week)
-    for i in range(steps):
-        a = (i + 0.5) / steps
-        f = (a * features).detach().requires_grad_()
-        w = torch.lerp(origin, week, a).detach().requires_grad_()
-        gradients = torch.autograd.grad(risk_score(model.probabilities(f, w, mask)).sum(), (f, w))
-        by_feature, by_day = by_feature + gradients[0] / steps, by_day + gradients[1] / steps
-    return by_feature * features, by_day * (week - origin)
+
+    profile: Tensor
+    days: Tensor
+    score: Tensor
+    reference: Tensor
+
+    @property
+    def error(self) -> Tensor:
+        """Completeness error ``[B]``: the attributions' sum minus what they should add up to, score - reference."""
+        return self.profile.sum(1) + self.days.sum((1, 2)) - (self.score - self.reference)
 
 
-def top_drivers(model: DualLSTMRisk, features: Tensor, week: Tensor, n: int) -> list[tuple[str, float]]:
-    """The ``n`` signals and profile columns that move one person's risk score most, with what each adds to it.
+def reference_weeks(model: DualLSTMRisk, pairs: int = PAIRS) -> Tensor:
+    """Weeks of an average person, ``[2 * pairs, 7, C]`` in physical units (up to seven pairs), from no person's data.
 
-    ``features`` ``[P]`` and ``week`` ``[7, C]`` (physical units) as in ``integrated_gradients``; a signal counts with
-    all its days, a category with all its levels. The largest change first, whichever its sign.
+    A week without variation is one nobody has, and irregular sleep would be blamed or praised beside it. So each week
+    has the average week's sd, in seven levels (normal scores), and each has a mirror image, so that every day is at the
+    signal's mean. The profile that goes with them is all zero: numbers at their mean, no category chosen.
     """
-    by_feature, by_day = integrated_gradients(model, features[None], week[None])
-    profile = dict.fromkeys(model.encoder.columns, 0.0)
-    for name, value in zip(model.encoder.feature_names, by_feature[0].tolist(), strict=True):
-        profile[next(column for column in profile if name == column or name.startswith(f"{column}="))] += value
-    signals = {signal.name: float(by_day[0, :, k].sum()) for k, signal in enumerate(model.signals)}
-    return sorted((*signals.items(), *profile.items()), key=lambda item: -abs(item[1]))[:n]
+    signals = len(model.signals)
+    levels = norm.ppf((np.arange(DAYS) + 0.5) / DAYS)
+    levels = torch.tensor(levels / levels.std(), dtype=torch.float32)[list(ORDER)]
+    week, day, signal = (torch.arange(size) for size in (pairs, DAYS, signals))
+    z = levels[(week[:, None, None] + day[:, None] + signal) % DAYS].to(model.temperature.device)
+    z = z * model.network.patterns.centre[signals : 2 * signals]  # week_patterns: means, then sds
+    return model.scaler.unscale(torch.stack([z, -z], dim=1).flatten(0, 1))
 
 
-def batch_drivers(model: DualLSTMRisk, cohort: Cohort, n: int) -> list[list[tuple[str, float]]]:
-    """The ``n`` largest drivers of each row's risk score, as ``(name, contribution)``, the largest change first.
+def attributions(
+    model: DualLSTMRisk,
+    features: Tensor,
+    week: Tensor,
+    mask: Tensor | None = None,
+    pairs: int = PAIRS,
+    segments: int = SEGMENTS,
+    tolerance: float = TOLERANCE,
+) -> Attributions:
+    """Integrated gradients of the risk score, averaged over ``pairs`` pairs of :func:`reference_weeks`.
 
-    A signal counts with all its days and names the one with the largest share (``stress (Thu)``); a profile column
-    counts with all its levels, and a categorical one names its value (``sleep_disorder=Insomnia``).
-
-    Raises:
-        DataError: the cohort's signals are not those the model was trained on, or a profile column is missing.
+    Args:
+        features: encoded profiles ``[B, P]``.
+        week: ``[B, 7, C]``, physical units.
+        mask: bool ``[B, 7, C]``, what was observed; all of it if None.
+        segments, tolerance: as :func:`integrate` takes them.
     """
-    columns = list(model.encoder.columns)
-    labels = [
-        cohort.profiles[c].astype(str).radd(f"{c}=").tolist() if c in model.encoder.levels else [c] * len(cohort)
-        for c in columns
-    ]
-    result: list[list[tuple[str, float]]] = []
-    for features, week, mask in zip(*(tensor.split(BATCH) for tensor in model.inputs(cohort)), strict=True):
-        by_feature, days = integrated_gradients(model, features, week, mask)
-        signals = days.sum(1)  # (B, C)
-        day = (days * signals.sign()[:, None]).argmax(1)  # (B, C), the day that carries most of the signal's sum
-        every = torch.cat([signals, by_column(model, by_feature)], dim=1)
-        chosen = every.abs().argsort(dim=1, descending=True, stable=True)[:, :n]
-        for i, which in enumerate(chosen.tolist()):
-            row, drivers = len(result), []
-            for k in which:
-                if k < len(model.signals):
-                    name = f"{model.signals[k].name} ({WEEKDAYS[int(day[i, k])]})"
-                else:
-                    name = labels[k - len(model.signals)][row]
-                drivers.append((name, float(every[i, k])))
-            result.append(drivers)
-    return result
+    observed = torch.ones_like(week, dtype=torch.bool) if mask is None else mask
+    batch, width = features.shape
+    total = torch.zeros(batch, width + week[0].numel(), device=week.device)
+    score, reference = torch.zeros(batch, device=week.device), torch.zeros(batch, device=week.device)
+    origins = reference_weeks(model, pairs)
+    for origin in origins:
+        start = torch.cat([torch.zeros_like(features), origin.expand_as(week).flatten(1)], dim=1)
+        end = torch.cat([features, torch.where(observed, week, origin).flatten(1)], dim=1)
+
+        def slope(rows: Tensor, share: Tensor, start: Tensor = start, end: Tensor = end) -> tuple[Tensor, Tensor]:
+            point = torch.lerp(start[rows], end[rows], share[:, None]).requires_grad_()
+            days = point[:, width:].unflatten(1, week.shape[1:])
+            value = risk_score(model.probabilities(point[:, :width], days, observed[rows]))
+            with torch.backends.cudnn.flags(enabled=False):  # its LSTM has no backward pass in evaluation mode
+                gradient = torch.autograd.grad(value.sum(), point)[0]
+            return gradient * (end[rows] - start[rows]), value.detach()
+
+        part, first, last = integrate(slope, batch, segments, tolerance)
+        total += part / len(origins)
+        reference += first / len(origins)
+        score += last / len(origins)
+    return Attributions(
+        by_column(model, total[:, :width]), total[:, width:].unflatten(1, week.shape[1:]), score, reference
+    )
+
+
+class Nodes(NamedTuple):
+    """Points of the way: where (``share`` of it, ``[M]``), the slope's ``parts`` there ``[M, D]``, the ``value`` ``[M]``."""
+
+    share: Tensor
+    parts: Tensor
+    value: Tensor
+
+    def at(self, rows: Tensor) -> "Nodes":
+        return Nodes(*(tensor[rows] for tensor in self))
+
+
+def integrate(
+    slope: Slope, batch: int, segments: int = SEGMENTS, tolerance: float = TOLERANCE, halvings: int = HALVINGS
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Integral over 0..1 of the parts of a derivative, for each of ``batch`` rows.
+
+    Simpson's rule on ``segments`` equal segments. Where the parts of one do not add up to the change of the value across
+    it, to within ``tolerance`` times its length, it is halved, ``halvings`` times at most. So the steps go where a row's
+    thresholds are, and the parts add up to the whole change within ``tolerance`` wherever the halvings suffice.
+
+    Args:
+        slope: rows int64 ``[M]`` and shares ``[M]`` of the way -> parts ``[M, D]`` (they sum to the derivative of the
+            value) and value ``[M]``.
+
+    Returns:
+        The integral ``[batch, D]``, the value ``[batch]`` at 0, and at 1.
+    """
+
+    def nodes(row: Tensor, share: Tensor) -> Nodes:
+        pieces = [slope(r, s) for r, s in zip(row.split(CHUNK), share.split(CHUNK), strict=True)]
+        return Nodes(share, torch.cat([piece[0] for piece in pieces]), torch.cat([piece[1] for piece in pieces]))
+
+    row = torch.arange(batch).repeat(segments)
+    edges = nodes(torch.arange(batch).repeat(segments + 1), torch.linspace(0, 1, segments + 1).repeat_interleave(batch))
+    left, right = (Nodes(*(t[start : start + len(row)] for t in edges)) for start in (0, batch))
+    first, last = edges.value[:batch], edges.value[-batch:]
+    total = torch.zeros_like(edges.parts[:batch])
+    for halving in range(halvings + 1):
+        middle = nodes(row, (left.share + right.share) / 2)
+        length = right.share - left.share
+        part = length[:, None] / 6 * (left.parts + 4 * middle.parts + right.parts)
+        gap = part.sum(1) - (right.value - left.value)
+        open_ = gap.abs() > tolerance * length if halving < halvings else torch.zeros_like(gap, dtype=torch.bool)
+        total.index_add_(0, row[~open_], part[~open_])
+        if not open_.any():
+            break
+        again = open_.nonzero()[:, 0]
+        row = row[again].repeat(2)
+        left, middle, right = left.at(again), middle.at(again), right.at(again)
+        left, right = (
+            Nodes(*(torch.cat(both) for both in zip(*pair, strict=True))) for pair in ((left, middle), (middle, right))
+        )
+    return total, first, last
 
 
 def by_column(model: DualLSTMRisk, by_feature: Tensor) -> Tensor:
     """Features ``[B, P]`` summed over the levels of their profile column: ``[B, K]``."""
     widths = [len(model.encoder.levels.get(column, (column,))) for column in model.encoder.columns]
-    return torch.stack([part.sum(1) for part in by_feature.split(widths, dim=1)], dim=1)
+    parts = [part.sum(1) for part in by_feature.split(widths, dim=1)] if widths else []
+    return torch.stack(parts, dim=1) if parts else by_feature
+
+
+def carrying_days(days: Tensor) -> Tensor:
+    """Which days carry each signal's sum: bool ``[B, 7, C]`` from attributions by day.
+
+    The fewest days that make up half of what pulls the sum in its direction; none where nothing pulls.
+    """
+    pull = (days * days.sum(1, keepdim=True).sign()).clamp(min=0)
+    ordered, order = pull.sort(dim=1, descending=True, stable=True)
+    before = ordered.cumsum(1) - ordered
+    chosen = (before < CARRIED * pull.sum(1, keepdim=True)) & (ordered > 0)
+    return torch.zeros_like(chosen).scatter(1, order, chosen)
+
+
+def driver_names(model: DualLSTMRisk, profiles: pd.DataFrame) -> list[list[str]]:
+    """By signal and profile column, its name in each row: ``stress``, ``age``, ``sleep_disorder=Insomnia``."""
+    rows = len(profiles)
+    levels = model.encoder.levels
+    return [[signal] * rows for signal in names(model.signals)] + [
+        [f"{column}={value}" for value in profiles[column]] if column in levels else [column] * rows
+        for column in model.encoder.columns
+    ]
+
+
+def top_drivers(found: Attributions, named: list[list[str]], n: int) -> list[list[tuple[str, float]]]:
+    """The ``n`` largest drivers of each person, as ``(name, what it adds to the score)``, the largest change first.
+
+    A signal counts with all its days, a category with all its levels; ``named`` as :func:`driver_names` gives it.
+    """
+    every = torch.cat([found.days.sum(1), found.profile], dim=1)
+    order = every.abs().argsort(dim=1, descending=True, stable=True)[:, :n]
+    values = every.gather(1, order)
+    rows = zip(order.tolist(), values.tolist(), strict=True)
+    return [[(named[k][i], value) for k, value in zip(*row, strict=True)] for i, row in enumerate(rows)]
+
+
+def batch_drivers(
+    model: DualLSTMRisk, cohort: Cohort, n: int, pairs: int = 1, segments: int = 2, tolerance: float = 2 * TOLERANCE
+) -> list[list[tuple[str, float]]]:
+    """:func:`top_drivers` of every row of a cohort; a signal also names the day with its largest share: ``stress (Thu)``.
+
+    For many persons at once, so a single pair of reference weeks and fewer steps than :func:`attributions` takes.
+
+    Raises:
+        DataError: the cohort's signals are not those the model was trained on, or a profile column is missing.
+    """
+    result: list[list[tuple[str, float]]] = []
+    for features, week, mask in zip(*(tensor.split(BATCH) for tensor in model.inputs(cohort)), strict=True):
+        found = attributions(model, features, week, mask, pairs, segments, tolerance)
+        named = driver_names(model, cohort.profiles[len(result) : len(result) + len(week)])
+        main = (found.days * found.days.sum(1, keepdim=True).sign()).argmax(1)  # (B, C)
+        for k, days in enumerate(main.T.tolist()):
+            named[k] = [f"{model.signals[k].name} ({WEEKDAYS[day]})" for day in days]
+        result += top_drivers(found, named, n)
+    return result
+
+
+def attribution_summary(model: DualLSTMRisk, cohort: Cohort, persons: int) -> dict[str, Any]:
+    """Mean absolute attribution over up to ``persons`` persons, taken evenly from the cohort with a week each.
+
+    Returns:
+        ``signals`` (a signal's sum over the week), ``days`` (``[7]`` by signal), ``profile`` (by column),
+        ``completeness_error_mean`` and ``_max`` (absolute), ``score_reference``, ``persons``.
+    """
+    one = np.unique(cohort.person, return_index=True)[1]
+    rows = one[np.linspace(0, len(one) - 1, min(persons, len(one))).astype(int)]
+    found = attributions(model, *model.inputs(cohort.select(rows)))
+    day, signal, profile = (t.abs().mean(0).tolist() for t in (found.days, found.days.sum(1), found.profile))
+    error = found.error.abs()
+    return {
+        "signals": dict(zip(names(model.signals), signal, strict=True)),
+        "days": {name: [row[k] for row in day] for k, name in enumerate(names(model.signals))},
+        "profile": dict(zip(model.encoder.columns, profile, strict=True)),
+        "completeness_error_mean": float(error.mean()),
+        "completeness_error_max": float(error.max()),
+        "score_reference": float(found.reference.mean()),
+        "persons": len(rows),
+    }
 
 
 @torch.inference_mode()

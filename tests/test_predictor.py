@@ -13,12 +13,11 @@ from sklearn.linear_model import LogisticRegression
 from core.artifact import Artifact
 from core.cohort import Cohort
 from core.errors import ArtifactError, DataError
-from core.protocols import NullTracker, risk_score
-from core.signals import Signal, names
+from core.protocols import NullTracker
+from core.signals import Signal
 from predictor.baselines import summary_names, weekly_summaries
 from predictor.calibration import fit_temperature
 from predictor.dual_lstm import DualLSTMRisk, day_views, week_patterns
-from predictor.explain import integrated_gradients, signal_response, top_drivers
 from predictor.metrics import risk_metrics
 from predictor.training import RiskSettings, class_weights, hide_at_random, split_by_person, train_risk
 
@@ -136,15 +135,10 @@ def test_untrained_indices_say_nothing(model: DualLSTMRisk) -> None:
     assert not model.network.patterns.classes.weight.any()
 
 
-def test_beats_chance_and_answers_in_the_right_direction(
-    model: DualLSTMRisk, holdout: tuple[Cohort, np.ndarray]
-) -> None:
+def test_beats_chance(model: DualLSTMRisk, holdout: tuple[Cohort, np.ndarray]) -> None:
     metrics = risk_metrics(holdout[0].risk, model.predict_cohort(holdout[0]))
     assert metrics["auc_high"] > 0.8
     assert metrics["ece"] < 0.06
-    for name, answer in signal_response(model, holdout[0]).items():
-        assert answer["worse"] > 0.02 > -0.02 > answer["better"], name
-        assert answer["ordered"] > 0.95, name
 
 
 def test_reports_its_progress(cohort: Cohort) -> None:
@@ -261,27 +255,6 @@ def test_a_fifth_signal_is_only_data(cohort: Cohort) -> None:
     )
     trained = train_risk(wider, quick(epochs=1), HIDDEN, 0, NullTracker())
     assert trained.predict_cohort(wider).shape == (len(cohort), 3)
-
-
-def test_attributions_sum_to_the_change_of_the_score(model: DualLSTMRisk, holdout: tuple[Cohort, np.ndarray]) -> None:
-    features, week, mask = (tensor[:32] for tensor in model.inputs(holdout[0]))
-    by_feature, by_day = integrated_gradients(model, features, week, mask, steps=64)
-    origin = torch.tensor(model.scaler.mean).expand_as(week)
-    gain = risk_score(model.probabilities(features, week)) - risk_score(
-        model.probabilities(torch.zeros_like(features), origin)
-    )
-    assert (by_feature.sum(1) + by_day.sum((1, 2)) - gain).abs().max() < 2e-3
-
-
-def test_top_drivers_share_out_the_whole_change(model: DualLSTMRisk, holdout: tuple[Cohort, np.ndarray]) -> None:
-    features, week, _ = (tensor[:1] for tensor in model.inputs(holdout[0]))
-    by_feature, by_day = integrated_gradients(model, features, week)
-    drivers = top_drivers(model, features[0], week[0], 100)
-    assert {name for name, _ in drivers} == {*names(model.signals), *model.encoder.columns}
-    assert sum(value for _, value in drivers) == pytest.approx(float(by_feature.sum() + by_day.sum()), abs=1e-5)
-    sizes = [abs(value) for _, value in drivers]
-    assert sizes == sorted(sizes, reverse=True)
-    assert top_drivers(model, features[0], week[0], 2) == drivers[:2]
 
 
 # Baselines
