@@ -172,6 +172,7 @@ def show(
         f"  classes: {', '.join(f'{name} {counts.get(name, 0):,}' for name in RISK_CLASSES)}; "
         f"alarms: {int(scores['alarm'].sum()):,} (P(High) of {alarm:.2f} or more)"
     )
+    console.print("  highest scores, by their row in the file:")
     console.print(highest(scores))
     took = f"read in {clock.reading:.1f} s, scored in {clock.scoring:.1f} s"
     took += f", drivers in {clock.drivers:.1f} s" if settings.drivers else ""
@@ -197,7 +198,7 @@ def left_out(tally: Tally, min_days: int) -> list[str]:
 
 def highest(scores: pd.DataFrame) -> Table:
     """The highest scores, by their row in the file: who a row is stands there, and nowhere else."""
-    table = Table(title="  highest scores", title_justify="left", box=None, padding=(0, 2), show_edge=False)
+    table = Table(box=None, padding=(0, 1), show_edge=False)
     names = [name for name in scores if name.startswith("driver_") and not name.endswith("_contribution")]
     for column in ("  row", "week", "days", "score", "P(High)", "class", "alarm"):
         table.add_column(column, no_wrap=True)

@@ -23,13 +23,13 @@ _SEPARATORS = (";", "\t", ",", "|")
 _THOUSANDS = r"[+-]?\d{1,3}(?:\.\d{3})+(?:,\d+)?"  # 1.234,5 where the comma is the decimal sign
 _ISO_DAY = 10  # characters of 2024-01-31; a time and zone after it do not change the calendar day
 _CONVERSIONS = (  # what a column might be in, how many of those make one, and of which unit
-    ("minutes", 60.0, ("h", "hours")),
-    ("seconds", 3600.0, ("h", "hours")),
-    ("milliseconds", 3.6e6, ("h", "hours")),
-    ("beats per second", 1 / 60, ("bpm",)),
-    ("seconds", 1e-3, ("ms",)),
-    ("a 0-100 scale", 10.0, ()),
-    ("a 0-1 scale", 0.1, ()),
+    ("in minutes", 60.0, ("h", "hours")),
+    ("in seconds", 3600.0, ("h", "hours")),
+    ("in milliseconds", 3.6e6, ("h", "hours")),
+    ("in beats per second", 1 / 60, ("bpm",)),
+    ("in seconds", 1e-3, ("ms",)),
+    ("on a 0-100 scale", 10.0, ()),
+    ("on a 0-1 scale", 0.1, ()),
 )
 
 
@@ -190,4 +190,4 @@ def _unit_hint(values: np.ndarray, low: float, high: float, unit: str) -> str:
         return ""
     known = [each for each in _CONVERSIONS if unit in each[2]] or [each for each in _CONVERSIONS if not each[2]]
     fits = [other for other, per, _ in known if low <= typical / per <= high]
-    return f" (the median is {typical:g}: is the column in {fits[0] if fits else 'another unit'}?)"
+    return f" (the median is {typical:g}: is the column {fits[0] if fits else 'in another unit'}?)"

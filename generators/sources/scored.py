@@ -12,7 +12,7 @@ import pandas as pd
 from core.cohort import Cohort
 from core.errors import DataError
 from core.protocols import Tracker
-from core.signals import DAYS, Signals
+from core.signals import DAYS, Signals, names
 from generators.sources.checks import calendar_days, numbers
 from generators.sources.lifesnaps import without_zeros
 from generators.sources.scored_layout import FAR, SECTION, Inputs, Layout, read_table
@@ -61,9 +61,10 @@ def read_scorable(
         DataError: what is wrong, in which file, column and line, and what was expected; or no week can be scored.
     """
     signals = inputs.signals
-    measured = [layout.column(signal.name) for signal in signals]
-    traits = [layout.column(column) for column in inputs.encoder.columns]
-    table = read_table(daily, layout, [layout.date, *measured, *(traits if profiles is None else [])], tracker)
+    traits = inputs.encoder.columns
+    table = read_table(
+        daily, layout, ("person", "date"), [*names(signals), *(traits if profiles is None else ())], tracker
+    )
     code, people = pd.factorize(table[layout.person])
     owner, monday, days = week_grid(code.astype(np.int64), *_observations(table, daily, layout, signals, tracker))
     observed = (~np.isnan(days)).sum(axis=1)  # (M, C)
@@ -72,7 +73,9 @@ def read_scorable(
         raise DataError(_none(observed, signals, min_days, daily))
     _note_far(days[rows], inputs, layout, daily, tracker)
     kept, person = np.unique(owner[rows], return_inverse=True)
-    static, path = (table, daily) if profiles is None else (read_table(profiles, layout, traits, tracker), profiles)
+    static, path = (table, daily)
+    if profiles is not None:
+        static, path = read_table(profiles, layout, ("person",), traits, tracker), profiles
     each = read_profiles(static, path, pd.Index(people[kept]), layout, inputs, tracker)
     rhythms, mask = interpolated(days[rows])
     person = person.reshape(-1).astype(np.int64)

@@ -2,18 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Literal
 
 import pandas as pd
 
 from core.encoding import ProfileEncoder, WeekScaler
+from core.errors import DataError
 from core.protocols import Tracker
 from core.signals import Signals
-from generators.sources.checks import ISO, read_csv, read_header, require_columns, require_values, with_points
+from generators.sources.checks import ISO, read_csv, read_header, require_values, with_points
 from generators.sources.lifesnaps import DATE, PERSON, LifeSnapsSettings
 from generators.sources.tables import TableSettings
 
 SECTION = "predict"  # of the configuration: messages name its keys
+_SHOWN = 5  # columns named that the model does not read
 FAR = 6.0  # sd from the training persons' mean at which a whole column is probably in another unit
 
 
@@ -55,22 +58,30 @@ def layout_of(data: object) -> Layout:
     return Layout("person", "date", ISO, ",", ".")
 
 
-def read_table(path: str, layout: Layout, columns: Sequence[str], tracker: Tracker) -> pd.DataFrame:
-    """The person's column and these as text, with points for decimal commas; says how many others there are.
+def read_table(path: str, layout: Layout, keys: Sequence[str], inputs: Sequence[str], tracker: Tracker) -> pd.DataFrame:
+    """The columns of ``keys`` ("person", "date") and of these inputs of the model, as text; says how many others there are.
 
     Raises:
         DataError: no such file, not a table, a column is missing, or a person's cell is empty.
     """
-    wanted = list(dict.fromkeys([layout.person, *columns]))
     header = read_header(path, layout.separator, SECTION)
-    require_columns(pd.DataFrame(columns=header), wanted, path, SECTION)
+    wanted = {getattr(layout, key): f"predict.{key}={{0}}" for key in keys}
+    wanted |= {layout.column(name): f'"predict.columns={{{{{name}: {{0}}}}}}"' for name in inputs}
+    for column, override in wanted.items():
+        if column not in header:
+            near = get_close_matches(column, [name for name in header if name not in wanted], n=1, cutoff=0.5)
+            raise DataError(
+                f"{path}: column '{column}' is missing (found {', '.join(header)})"
+                + (f", did you mean '{near[0]}'?" if near else "")
+                + f"; add it, or name the column that holds it with {override.format(near[0] if near else 'COLUMN')}"
+            )
     others = [name for name in header if name not in wanted]
     if others:
-        shown = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
-        tracker.note(f"{path}: {len(others)} columns the model does not read are ignored ({shown})")
-    table = read_csv(path, layout.separator, columns=wanted, section=SECTION)
+        shown = ", ".join(others[:_SHOWN]) + (", ..." if len(others) > _SHOWN else "")
+        tracker.note(f"{path}: columns the model does not read are ignored, {len(others)} ({shown})")
+    table = read_csv(path, layout.separator, columns=list(wanted), section=SECTION)
     require_values(table, layout.person, path)
-    names = (layout.person, layout.date)  # a person's name stays as it is written, whatever it looks like
-    if layout.decimal == ",":
-        table = table.assign(**{c: with_points(table[c]) for c in table if c not in names})
+    if layout.decimal == ",":  # but a person's name and a day stay as they are written
+        numeric = [layout.column(name) for name in inputs]
+        table[numeric] = table[numeric].apply(with_points)
     return table

@@ -64,11 +64,15 @@ def _one_each(
     if differs.any():
         row = int(differs.argmax())
         raise DataError(
-            f"{path}: person '{people[code[row]]}' has '{first[code[row]]}' and, at line {line_of(table, row)}, "
-            f"'{values.iloc[row]}' in column '{column}' ({int(differs.sum())} such lines), expected one value per person; "
+            f"{path}: person '{people[code[row]]}' has '{_written(first[code[row]])}' and, at line {line_of(table, row)}, "
+            f"'{_written(values.iloc[row])}' in column '{column}' ({int(differs.sum())} such lines), expected one value per person; "
             "correct the table"
         )
     return first
+
+
+def _written(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _filled(values: pd.Series, mean: float, sd: float, column: str, path: str, tracker: Tracker) -> np.ndarray:
