@@ -19,6 +19,7 @@ from pipeline.config import CONF, Config, build, check_command_line, plain
 from pipeline.journey import show_journey
 from pipeline.predict import predict
 from pipeline.quality_table import QUALITY_STAGES, stage_quality
+from pipeline.risk_table import risk_report
 from pipeline.runner import run_stage, stale_needs
 from pipeline.stages import STAGES
 from pipeline.store import RunStore, write_bytes, write_json
@@ -88,6 +89,8 @@ def execute(config: Config, console: Console, overrides: Sequence[str] = ()) -> 
             screen.stage_line(console, stage.name, ran, time.time() - stage_started, store.metrics(stage.name))
             if config.stage in QUALITY_STAGES or (ran and stage.name == "cohort"):
                 console.print(stage_quality(stage.name, store))
+            if config.stage == "risk":
+                console.print(risk_report(store.metrics("risk")))
             if stage.name == "report":
                 write_bytes(store.root / "summary.json", store.read("report", "summary.json"))
         write_json(store.root / "config.json", {"options": options, "config": plain(config)})

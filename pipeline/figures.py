@@ -79,25 +79,6 @@ def draw_policies(ax: Axes, evaluate: dict[str, Any]) -> None:
     plain_axes(ax, f"Return in Trial over {weeks} weeks, {n} held-out persons, {confidence:.0%} intervals", "return")
 
 
-def reliability_figure(risk: dict[str, Any]) -> Figure:
-    """Predicted against observed share of High, beside the diagonal of a perfect model."""
-    figure = new_figure(4.4, 3.6)
-    ax = figure.subplots()
-    ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="perfectly calibrated")
-    points = risk["reliability"]["High"]
-    ax.plot(
-        [p["predicted"] for p in points],
-        [p["observed"] for p in points],
-        "o-",
-        color=SYNTHETIC,
-        markersize=4,
-        label="risk model",
-    )
-    ax.legend(fontsize=8, frameon=False)
-    plain_axes(ax, f"Calibration of P(High): ECE {risk['ece']:.3f}", "predicted", "observed share")
-    return figure
-
-
 def overview_figure(holdout: Cohort, synthetic: Cohort, evaluate: dict[str, Any]) -> Figure:
     """Held-out and synthetic weeks above, policies below: the run in one picture."""
     figure = new_figure(10, 6.2)

@@ -10,12 +10,15 @@ from pipeline import figures
 from pipeline.console import display_name, number
 from pipeline.quality_figures import quality_figures
 from pipeline.quality_table import BASELINES, quality_rows
+from pipeline.risk_figures import risk_figures
+from pipeline.risk_table import apart, baseline_name, ordered, percent, risk_rows, sentences, short, span
 from pipeline.runner import Context, Stage, peak_memory_mb, versions
 from pipeline.store import write_bytes, write_json
 
 SUMMARISED = ("profiles", "rhythms", "cohort", "risk", "twin", "policy", "evaluate")
 # Long tables stay in each stage's metrics.json; the summary holds the headline numbers.
-DETAILS = ("notes", "stage_seconds", "intervals", "reliability", "signal_response", "returns", "constants", "tree")
+DETAILS = ("notes", "stage_seconds", "intervals", "reliability", "roc", "decision_curve", "attribution",
+           "signal_response", "returns", "constants", "tree")  # fmt: skip
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 
 
@@ -40,16 +43,18 @@ def report(context: Context) -> dict[str, Any]:
     }
     holdout, synthetic = store.cohort("source", "holdout_"), store.cohort("cohort")
     evaluate = metrics["evaluate"]
-    drawn = {
-        "policies": figures.policies_figure(evaluate),
-        "reliability": figures.reliability_figure(metrics["risk"]),
-    }
-    for name, figure in drawn.items():
-        context.tracker.figure(f"report/{name}", figure)
+    drawn = {"policies": figures.policies_figure(evaluate)}
+    context.tracker.figure("report/policies", drawn["policies"])
     drawn |= quality_figures(holdout, synthetic, metrics["cohort"])  # TensorBoard has these from the cohort stage
     images = {name: figures.data_uri(figure) for name, figure in drawn.items()}
+    risk_images = {name: figures.data_uri(figure) for name, figure in risk_figures(metrics["risk"]).items()}
     quality = quality_rows(metrics["profiles"], metrics["rhythms"], metrics["cohort"])
     told = {"quality": quality, "baselines": BASELINES, "tree": evaluate["tree"]}
+    told |= {
+        "risk_table": risk_rows(metrics["risk"]),
+        "risk_said": sentences(metrics["risk"]),
+        "risk_images": risk_images,
+    }
     page = render(summary=summary, source=metrics["source"], **told, **images)
     write_bytes(context.out / "report.html", page.encode())
     write_bytes(context.out / "overview.png", figures.png(figures.overview_figure(holdout, synthetic, evaluate)))
@@ -59,8 +64,9 @@ def report(context: Context) -> dict[str, Any]:
 
 def render(**values: Any) -> str:
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=select_autoescape())
-    environment.filters["number"] = number
-    environment.globals["display_name"] = display_name
+    environment.filters |= {"number": number, "short": short, "percent": percent}
+    environment.globals |= {"display_name": display_name, "baseline_name": baseline_name}
+    environment.globals |= {"apart": apart, "span": span, "ordered": ordered}
     return environment.get_template("report.html").render(**values)
 
 

@@ -11,6 +11,7 @@ from generators.labels import QuestionnaireSettings, RulesSettings, hidden_colum
 from generators.sources.bayes import bayes_posterior
 from generators.sources.reference import ReferenceParameters
 from pipeline.config import Config
+from pipeline.risk_figures import risk_figures
 from pipeline.runner import Context, Stage
 from pipeline.store import save_artifact
 from predictor.evaluation import evaluate_risk
@@ -29,6 +30,8 @@ def risk(context: Context) -> dict[str, Any]:
             f"risk: '{column}' of {count} held-out rows was never seen in training, and counts as no level"
         )
     metrics = evaluate_risk(model, synthetic, holdout, config.risk, knowable(config, holdout), config.seed)
+    for name, figure in risk_figures(metrics).items():
+        context.tracker.figure(f"risk/{name}", figure)
     return {**metrics, "seconds": round(seconds, 2)}
 
 
