@@ -1,21 +1,26 @@
 """Scoring a table of one's own: what is read, what comes out, and what is said where something is wrong."""
 
+import io
 import json
 import re
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import run_here
+from conftest import ROOT, run_here
 from helpers_predictor import distressed, risk_settings
+from rich.console import Console
 
 from core.cohort import RISK_CLASSES, Cohort
 from core.errors import ArtifactError, ConfigError, DataError, MissingStageError
 from core.protocols import NullTracker
 from core.signals import names
-from pipeline.config import load_config, plain
+from pipeline.config import Config, check_command_line, load_config, plain
+from pipeline.predict import predict
 from pipeline.scores_file import without_formulas
 from pipeline.store import SCHEMA, RunStore, save_artifact, sha256, write_json
 from predictor.dual_lstm import DualLSTMRisk
@@ -41,7 +46,9 @@ def store_model(model: DualLSTMRisk, root: Path, *overrides: str) -> RunStore:
 
 @pytest.fixture(scope="module")
 def trained() -> DualLSTMRisk:
-    model = train_risk(distressed(300, 0)[0], risk_settings(epochs=2), HIDDEN, 0, NullTracker())
+    model = train_risk(
+        distressed(300, 0)[0], risk_settings(epochs=2, learning_rates=[[0.003, 0.0]]), HIDDEN, 0, NullTracker()
+    )
     model.alarm.fill_(float(np.median(model.predict_cohort(distressed(60, 1)[0])[:, 2])))
     return model
 
@@ -73,28 +80,37 @@ def table_of(cohort: Cohort, monday: str = "2026-01-05") -> pd.DataFrame:
     return table.join(cohort.profiles.loc[cohort.profiles.index.repeat(7)].reset_index(drop=True))
 
 
-def command(runs: Path, file: Path | str, *more: str) -> tuple[str, ...]:
-    return ("run=mine", f"runs_dir={runs}", "stage=predict", f"input={file}", *more)
+@cache
+def configured() -> Config:
+    return load_config(["stage=predict", "input=x.csv", "run=mine", "predict.drivers=0"])
+
+
+def predicted(runs: Path, file: Path, force: bool = False, **settings: Any) -> str:
+    """What scoring ``file`` with these ``predict.*`` settings prints."""
+    config = configured()
+    config = replace(config, input=str(file), force=force, predict=replace(config.predict, **settings))
+    screen = io.StringIO()
+    predict(config, RunStore(runs / "mine", "seed=3"), Console(file=screen, highlight=False, width=120))
+    return " ".join(screen.getvalue().split())
 
 
 def scored(
-    runs: Path, table: pd.DataFrame, folder: Path, *more: str, name: str = "scores.parquet", **how: Any
+    runs: Path,
+    table: pd.DataFrame,
+    folder: Path,
+    how: dict[str, Any] | None = None,
+    force: bool = False,
+    **settings: Any,
 ) -> tuple[pd.DataFrame, str]:
-    """The scores of a table, and what was printed."""
+    """The scores of a table, written as ``how`` says, and what was printed."""
     folder.mkdir(exist_ok=True)
-    table.to_csv(folder / "days.csv", **{"index": False, **how})
-    printed = run_here(*command(runs, folder / "days.csv", f"predict.output={folder / name}", *more))
-    return pd.read_parquet(folder / name), " ".join(printed.split())
+    table.to_csv(folder / "days.csv", **{"index": False, **(how or {})})
+    printed = predicted(runs, folder / "days.csv", force, **{"output": str(folder / "scores.parquet"), **settings})
+    return pd.read_parquet(folder / "scores.parquet"), printed
 
 
 def probabilities(scores: pd.DataFrame) -> np.ndarray:
     return scores[["p_low", "p_medium", "p_high"]].to_numpy()
-
-
-def blank(table: pd.DataFrame, rows: slice, column: str) -> pd.DataFrame:
-    changed = table.copy()
-    changed.loc[rows, column] = np.nan
-    return changed
 
 
 # What comes out is what the model says.
@@ -103,7 +119,17 @@ def blank(table: pd.DataFrame, rows: slice, column: str) -> pd.DataFrame:
 def test_every_person_gets_what_the_model_says(
     runs: Path, days: pd.DataFrame, people: Cohort, trained: DualLSTMRisk, tmp_path: Path
 ) -> None:
-    scores, printed = scored(runs, days, tmp_path, "predict.drivers=2")
+    days.to_csv(tmp_path / "days.csv", index=False)
+    file, output = tmp_path / "days.csv", tmp_path / "scores.parquet"
+    printed = run_here(
+        f"runs_dir={runs}",
+        "run=mine",
+        "stage=predict",
+        f"input={file}",
+        f"predict.output={output}",
+        "predict.drivers=2",
+    )
+    printed, scores = " ".join(printed.split()), pd.read_parquet(output)
     expected = trained.predict_cohort(people)
     assert np.abs(probabilities(scores) - expected).max() < 1e-6
     assert scores["person"].tolist() == [f"P{i:02d}" for i in range(60)]
@@ -122,42 +148,42 @@ def test_every_person_gets_what_the_model_says(
     assert "ignored, 1 (dass_stress)" in printed  # what the model must not see is not asked for
 
 
-def _shuffled(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, dict[str, Any], list[str]]:
-    return table.sample(frac=1, random_state=0), {}, []
+def _shuffled(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
+    return table.sample(frac=1, random_state=0), {}, {}
 
 
-def _european(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, dict[str, Any], list[str]]:
+def _european(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
     table = table.assign(date=pd.to_datetime(table["date"]).dt.strftime("%d.%m.%Y"))
-    overrides = ["predict.separator=';'", "predict.decimal=','", "predict.date_format='%d.%m.%Y'"]
-    return table, {"sep": ";", "decimal": ",", "encoding": "utf-8-sig"}, overrides
+    chosen = {"separator": ";", "decimal": ",", "date_format": "%d.%m.%Y"}
+    return table, {"sep": ";", "decimal": ",", "encoding": "utf-8-sig"}, chosen
 
 
-def _two_files(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, dict[str, Any], list[str]]:
+def _two_files(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
     traits = ["age", "bmi", "gender"]
     table[["person", *traits]].drop_duplicates().iloc[::-1].to_csv(folder / "people.csv", index=False)
-    return table.drop(columns=traits), {}, [f"predict.profiles={folder / 'people.csv'}"]
+    return table.drop(columns=traits), {}, {"profiles": str(folder / "people.csv")}
 
 
-def _renamed(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, dict[str, Any], list[str]]:
+def _renamed(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
     table = table.rename(columns={"person": "Who", "date": "When", "stress": "St ress", "age": "years"})
-    return table, {}, ["predict.person=Who", "predict.date=When", "predict.columns={stress: 'St ress', age: years}"]
+    return table, {}, {"person": "Who", "date": "When", "columns": {"stress": "St ress", "age": "years"}}
 
 
-def _tabs(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, dict[str, Any], list[str]]:
-    return table, {"sep": "\t"}, ["predict.separator='\\t'"]
+def _tabs(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
+    return table, {"sep": "\t"}, {"separator": "\\t"}
 
 
-def _profile_once(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, dict[str, Any], list[str]]:
+def _profile_once(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
     traits = ["age", "bmi", "gender"]
-    return table.assign(**{name: table[name].where(table["date"] == "2026-01-08") for name in traits}), {}, []
+    return table.assign(**{name: table[name].where(table["date"] == "2026-01-08") for name in traits}), {}, {}
 
 
 @pytest.mark.parametrize("written", [_shuffled, _european, _two_files, _renamed, _tabs, _profile_once])
 def test_however_the_table_is_written_the_scores_are_the_same(
     written: Any, runs: Path, days: pd.DataFrame, people: Cohort, trained: DualLSTMRisk, tmp_path: Path
 ) -> None:
-    table, how, overrides = written(days, tmp_path)
-    scores, _ = scored(runs, table, tmp_path, "predict.drivers=0", *overrides, **how)
+    table, how, chosen = written(days, tmp_path)
+    scores, _ = scored(runs, table, tmp_path, how, **chosen)
     expected = trained.predict_cohort(people)
     assert np.abs(probabilities(scores.sort_values("person")) - expected).max() < 1e-6
     assert list(scores) == SCORES
@@ -176,10 +202,11 @@ def test_the_table_is_read_as_the_run_was_trained(trained: DualLSTMRisk, days: p
     store_model(trained, tmp_path / "runs" / "mine", "data=csv", *wanted, f"data.signals=[{signals}]")
     table = days.assign(date=pd.to_datetime(days["date"]).dt.strftime("%d.%m.%Y"))
     table = table.rename(columns={"person": "id", "date": "day"} | {n: f"{n}_x" for n in names(trained.signals)})
-    scores, _ = scored(tmp_path / "runs", table, tmp_path, sep=";", decimal=",")
+    how = {"sep": ";", "decimal": ","}
+    scores, _ = scored(tmp_path / "runs", table, tmp_path, how)
     assert len(scores) == 60
     changed = table.rename(columns={"id": "pid"})
-    again, _ = scored(tmp_path / "runs", changed, tmp_path, "predict.person=pid", sep=";", decimal=",")
+    again, _ = scored(tmp_path / "runs", changed, tmp_path, how, person="pid")
     assert again.equals(scores)
 
 
@@ -189,7 +216,7 @@ def test_a_table_like_lifesnaps_keeps_its_zeros_and_bands(days: pd.DataFrame, pe
 
     train = distressed(300, 0)[0]
     train = Cohort(banded(train.profiles), train.rhythms, train.mask, train.person, train.signals, train.risk)
-    model = train_risk(train, risk_settings(epochs=1), HIDDEN, 0, NullTracker())
+    model = train_risk(train, risk_settings(epochs=1, learning_rates=[[0.003, 0.0]]), HIDDEN, 0, NullTracker())
     store_model(model, tmp_path / "runs" / "mine", "data=lifesnaps")
     table = days.rename(
         columns={"person": "pid", "sleep_duration": "sleep_h", "sleep_quality": "sleep_q", "heart_rate": "rhr"}
@@ -233,7 +260,7 @@ def test_the_latest_week_with_enough_days_counts(
         "1 persons without a week to score",
     ):
         assert said in printed, said
-    every, printed = scored(runs, table, tmp_path, "predict.weeks=all", "predict.min_days=2")
+    every, printed = scored(runs, table, tmp_path, weeks="all", min_days=2)
     assert len(every) == 59 + 57 and "earlier weeks" not in printed
     assert every.groupby("person").size()["P00"] == 2 and every["week"].is_monotonic_increasing is False
     mask = people.mask.copy()
@@ -339,28 +366,28 @@ def test_a_wrong_table_is_one_line_and_nothing_is_written(
 
 
 def test_a_person_without_a_profile_row_is_named(runs: Path, days: pd.DataFrame, tmp_path: Path) -> None:
-    table, _, overrides = _two_files(days, tmp_path)
+    table, _, chosen = _two_files(days, tmp_path)
     people = pd.read_csv(tmp_path / "people.csv")
     people[people["person"] != "P07"].to_csv(tmp_path / "people.csv", index=False)
     with pytest.raises(DataError, match=r"people.csv: person 'P07' has days to score but no line here \(1 such"):
-        scored(runs, table, tmp_path, *overrides)
+        scored(runs, table, tmp_path, **chosen)
 
 
 @pytest.mark.parametrize(
-    ("overrides", "message"),
+    ("settings", "message"),
     [
-        (["input=nowhere.csv"], "nowhere.csv: no such file"),
-        (["predict.columns={stres: x}"], "reads no 'stres' .*did you mean 'stress'"),
-        (["predict.columns={stress: heart_rate}"], "'heart_rate' stands 2 times"),
-        (["predict.separator=';'"], "set \"predict.separator=','\""),
-        (["predict.date_format=%Q"], "predict.date_format"),
+        ({"columns": {"stres": "x"}}, "reads no 'stres' .*did you mean 'stress'"),
+        ({"columns": {"stress": "heart_rate"}}, "'heart_rate' stands 2 times"),
+        ({"separator": ";"}, "set \"predict.separator=','\""),
+        ({"date_format": "%Q"}, "predict.date_format"),
+        ({"profiles": "nowhere.csv"}, "nowhere.csv: no such file"),
     ],
 )
 def test_a_wrong_choice_is_one_line(
-    overrides: list[str], message: str, runs: Path, days: pd.DataFrame, tmp_path: Path
+    settings: dict[str, Any], message: str, runs: Path, days: pd.DataFrame, tmp_path: Path
 ) -> None:
     with pytest.raises((DataError, ConfigError), match=message) as error:
-        scored(runs, days, tmp_path, *overrides)
+        scored(runs, days, tmp_path, **settings)
     assert "\n" not in str(error.value) and not (tmp_path / "scores.parquet").exists()
 
 
@@ -383,9 +410,14 @@ def test_a_wrong_configuration_is_refused(overrides: list[str], message: str) ->
         load_config(overrides)
 
 
+def test_columns_can_be_named_on_the_command_line() -> None:
+    named = load_config(["stage=predict", "input=x.csv", "predict.columns={stress: 'St ress'}"])
+    assert named.predict.columns == {"stress": "St ress"}
+
+
 def test_an_untrained_or_damaged_run_is_named(trained: DualLSTMRisk, days: pd.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(
-        MissingStageError, match=r"no trained risk model; make it with `python run_pipeline.py .*run=mine"
+        MissingStageError, match=r"no trained risk model; make it with `python run_pipeline.py seed=3 run=mine"
     ):
         scored(tmp_path / "runs", days, tmp_path)
     store = store_model(trained, tmp_path / "runs" / "mine")
@@ -410,32 +442,31 @@ def test_the_same_command_works_again_and_nothing_else_is_replaced(
         DataError, match=r"holds the scores of another table, .*days.csv; choose another predict.output="
     ):
         days.to_csv(tmp_path / "others.csv", index=False)
-        run_here(*command(runs, tmp_path / "others.csv", f"predict.output={output}"))
+        predicted(runs, tmp_path / "others.csv", output=str(output))
     assert output.read_bytes() == before
     output.write_bytes(before + b"a remark")
     with pytest.raises(DataError, match=r"was changed since stage=predict wrote it.*force=true"):
         scored(runs, days, tmp_path)
-    scored(runs, days, tmp_path, "force=true")
+    scored(runs, days, tmp_path, force=True)
     (tmp_path / "thesis.csv").write_text("years of work")
-    for more in ((), ("predict.drivers=0",)):
-        with pytest.raises(DataError, match=r"thesis.csv: exists, and was not written by stage=predict"):
-            run_here(*command(runs, tmp_path / "days.csv", f"predict.output={tmp_path / 'thesis.csv'}", *more))
+    with pytest.raises(DataError, match=r"thesis.csv: exists, and was not written by stage=predict"):
+        predicted(runs, tmp_path / "days.csv", output=str(tmp_path / "thesis.csv"))
     with pytest.raises(DataError, match="this is the table to score"):
-        run_here(*command(runs, tmp_path / "days.csv", f"predict.output={tmp_path / 'days.csv'}", "force=true"))
+        predicted(runs, tmp_path / "days.csv", force=True, output=str(tmp_path / "days.csv"))
     assert (tmp_path / "thesis.csv").read_text() == "years of work"
 
 
 def test_the_file_lies_in_the_run_unless_asked_and_says_what_it_is_of(
     runs: Path, days: pd.DataFrame, trained: DualLSTMRisk, tmp_path: Path
 ) -> None:
-    days.to_csv(tmp_path / "january.csv", index=False)
-    printed = run_here(*command(runs, tmp_path / "january.csv"))
+    days.head(70).to_csv(tmp_path / "january.csv", index=False)  # ten persons
+    printed = predicted(runs, tmp_path / "january.csv", drivers=2)
     output = runs / "mine" / "predict" / "january.parquet"
-    assert "60 rows written to" in printed and str(output) in printed
+    assert "10 rows written to" in printed and str(output) in printed
     facts = json.loads(output.with_name("january.parquet.json").read_text())
     assert facts["output"] == sha256(output)
     assert facts["inputs"] == {str(tmp_path / "january.csv"): sha256(tmp_path / "january.csv")}
-    assert facts["run"] == "mine" and facts["rows"] == 60 and facts["alarm"] == float(trained.alarm)
+    assert facts["run"] == "mine" and facts["rows"] == 10 and facts["alarm"] == float(trained.alarm)
     assert facts["risk_model"] == RunStore(runs / "mine").digest("risk")
     named = re.compile(r"\bP\d\d\b")  # a person's name stands in the scores alone
     assert not named.search(printed) and not named.search(json.dumps(facts))
@@ -444,15 +475,13 @@ def test_the_file_lies_in_the_run_unless_asked_and_says_what_it_is_of(
 
 def test_a_csv_is_written_as_the_table_is_and_runs_no_formula(runs: Path, days: pd.DataFrame, tmp_path: Path) -> None:
     names = {"P00": '=cmd|"/c calc"!A1', "P01": "+1", "P02": "-2", "P03": "@x", "P04": "\tq", "P05": "1=1"}
-    table = days.replace({"person": names})
-    _, _, overrides = _european(days, tmp_path)
-    table.to_csv(tmp_path / "days.csv", index=False, sep=";", decimal=",")
-    more = [*overrides[:2], f"predict.output={tmp_path / 'out.csv'}"]
-    printed = " ".join(run_here(*command(runs, tmp_path / "days.csv", *more)).split())
+    table = days.head(70).replace({"person": names})
+    how, chosen = {"sep": ";", "decimal": ","}, {"separator": ";", "decimal": ",", "drivers": 1}
+    kept, _ = scored(runs, table, tmp_path, how, **chosen)
+    printed = predicted(runs, tmp_path / "days.csv", output=str(tmp_path / "out.csv"), **chosen)
     assert "5 cells of text begin with a sign that a spreadsheet takes for a formula" in printed
     back = pd.read_csv(tmp_path / "out.csv", sep=";", decimal=",")
     assert back["person"].head(6).tolist() == ["'" + names[f"P0{i}"] for i in range(5)] + ["1=1"]
-    kept, _ = scored(runs, table, tmp_path, *overrides[:2], sep=";", decimal=",")
     assert kept["person"].head(5).tolist() == list(names.values())[:5]
     assert np.abs(probabilities(back) - probabilities(kept)).max() < 1e-6
     assert back["driver_1_contribution"].to_numpy() == pytest.approx(kept["driver_1_contribution"].to_numpy(), abs=1e-6)
@@ -469,9 +498,21 @@ def test_every_text_column_is_neutralised() -> None:
 def test_rows_do_not_depend_on_the_chunk_they_are_in(
     runs: Path, people: Cohort, trained: DualLSTMRisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, _ = scored(runs, table_of(people), tmp_path)
+    table = table_of(people).head(7 * 18)
+    whole, _ = scored(runs, table, tmp_path, drivers=1)
     monkeypatch.setattr("pipeline.predict.BATCH", 16)
     monkeypatch.setattr("predictor.dual_lstm.BATCH", 16)
-    parts, _ = scored(runs, table_of(people), tmp_path)
+    parts, _ = scored(runs, table, tmp_path, drivers=1)
     assert np.abs(probabilities(parts) - probabilities(whole)).max() < 1e-6
     assert parts["driver_1"].tolist() == whole["driver_1"].tolist()
+
+
+def test_the_commands_of_the_readme_are_right() -> None:
+    readme = (ROOT / "README.md").read_text()
+    section = readme[readme.index("## Score your own persons") : readme.index("## What it does not do")]
+    commands = re.findall(r"python run_pipeline.py (.*)", section)
+    assert len(commands) >= 2
+    for line in commands:
+        check_command_line(line.split())
+    for key in re.findall(r"`predict\.(\w+)`", section):
+        assert hasattr(configured().predict, key), key
