@@ -223,11 +223,14 @@ def test_evaluation_reports_everything(
 
 
 def test_parts_of_the_evaluation_are_the_models_own(
-    result: dict[str, Any], model: DualLSTMRisk, holdout: tuple[Cohort, np.ndarray]
+    result: dict[str, Any], model: DualLSTMRisk, cohort: Cohort, holdout: tuple[Cohort, np.ndarray]
 ) -> None:
     labels, p = holdout[0].risk.astype(int), model.predict_cohort(holdout[0])
     assert result["confusion"] == confusion_matrix(labels, p)
     assert sum(map(sum, result["confusion"]["counts"])) == len(labels)
+    shares = np.bincount(cohort.risk) / len(cohort)  # the training persons', not the held-out ones'
+    prior = np.square(shares - np.eye(3)[labels]).sum(1).mean()
+    assert result["baselines"]["prior"]["brier"] == pytest.approx(prior, abs=1e-12)
     rows = result["decision_curve"]["rows"]
     assert set(rows[0]) == {"threshold", "all", "model", "bayes", *result["baselines"]}
     bayes_alone = decision_curve(labels, {"bayes": holdout[1][:, 2]})
@@ -261,6 +264,12 @@ def test_several_weeks_of_a_person_are_evaluated(
     weeks = replace(holdout[0], person=np.arange(800) // 4)
     result = evaluate_risk(model, cohort, weeks, risk_settings(bootstrap=20), None, 0)
     json.dumps(result, allow_nan=False)
+    persons = evaluate_risk(model, cohort, holdout[0], risk_settings(bootstrap=20), None, 0)
+    assert result["intervals"]["accuracy"] != persons["intervals"]["accuracy"]  # a quarter of the persons
+    same = evaluate_risk(
+        model, cohort, weeks.select(np.repeat(np.arange(800), 2)), risk_settings(bootstrap=20), None, 0
+    )
+    assert same["intervals"]["accuracy"] == pytest.approx(result["intervals"]["accuracy"])
     one_high = holdout[0].with_risk(np.where(np.arange(800) == 3, 2, holdout[0].risk % 2))
     lone = evaluate_risk(model, cohort, one_high, risk_settings(bootstrap=20), None, 0)
     json.dumps(lone, allow_nan=False)

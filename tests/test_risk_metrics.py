@@ -106,6 +106,13 @@ def test_resamples_are_what_re_indexing_gives() -> None:
                 assert draws[name][r] == pytest.approx(expected if name != "ece_debiased" else draws[name][0]), name
 
 
+def test_a_part_of_the_rows_keeps_its_persons() -> None:
+    rng = np.random.default_rng(0)
+    person, values, chosen = rng.integers(0, 20, 50), rng.normal(size=(50, 2)), rng.random(50) < 0.4
+    bootstrap = resample_persons(person, 7, rng)
+    assert bootstrap.select(chosen).sums(values[chosen]) == pytest.approx(bootstrap.sums(values * chosen[:, None]))
+
+
 def test_more_weeks_of_the_same_persons_are_no_new_evidence() -> None:
     rng = np.random.default_rng(0)
     labels, p = predictions(60, rng)
@@ -170,7 +177,7 @@ def test_debiased_error_is_the_mean_product_of_gaps_of_two_persons() -> None:
                     products, pairs = products + both * gap[i] * gap[j], pairs + both
             squares += size * np.divide(products, pairs, out=np.zeros(2), where=pairs > 0)
     expected = squares / weights[:, person].sum(1) / 3
-    draws = metric_draws(labels, p, Bootstrap(weights, person))["ece_debiased"]
+    draws = np.array([metric_draws(labels, p, Bootstrap(row[None], person))["ece_debiased"][0] for row in weights])
     assert np.sign(draws) * np.square(draws) == pytest.approx(expected)
 
 
@@ -194,6 +201,20 @@ def test_debiased_error_is_right_where_ece_is_too_large_and_ece_less_its_floor_t
         else:
             floors = np.mean([ece_floor(p, rng, 5) for _, p in samples])
             assert plain - floors < 0.8 * ece(*predictions(200_000, rng, sharpness))
+
+
+@pytest.mark.parametrize("sharpness", [1.0, 1.6])
+def test_interval_of_the_debiased_error_is_neither_blind_nor_rash(sharpness: float) -> None:
+    rng = np.random.default_rng(1)
+    true = ece_debiased(*predictions(200_000, rng, sharpness))
+    covered, holds_0 = [], []
+    for _ in range(100):
+        bootstrap = resample_persons(np.arange(600), 100, rng)
+        low, high = interval(metric_draws(*predictions(600, rng, sharpness), bootstrap)["ece_debiased"])  # type: ignore[misc]
+        covered.append(low <= true <= high)
+        holds_0.append(low <= 0 <= high)
+    assert np.mean(covered) > 0.8
+    assert np.mean(holds_0) > 0.9 if sharpness == 1.0 else np.mean(holds_0) < 0.4
 
 
 def test_debiased_errors_of_resamples_are_centred_on_the_samples() -> None:
