@@ -16,8 +16,8 @@ SHOWN_GROUPS = 12  # of one profile column; more would be no figure
 RATES = (("recall", "recall of High"), ("false_positive_rate", "false alarms among the others"), ("ece", "ECE"))
 KINDS = (  # early warning: what is known of the week -> its label, colour, line
     ("masked", "the model, later days unknown", SYNTHETIC, "o-"),
-    ("filled", "later days filled with the last", GREY, "s--"),
-    ("specialist", "a model trained on these days", REAL, "^-"),
+    ("filled", "later days filled with their mean", GREY, "s--"),
+    ("specialist", "regression trained on these days", REAL, "^-"),
     ("bayes", "Bayes ceiling", "black", ":"),
 )
 

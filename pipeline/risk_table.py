@@ -197,7 +197,7 @@ def _behind(risk: Metrics) -> list[str]:
 
 
 def _calibration(risk: Metrics) -> str:
-    text = f"calibration: ECE {short(risk['ece'])}, where a true model would show {short(risk['ece_floor'])} by luck"
+    text = f"calibration: ECE {short(risk['ece'])} (a true model's, by luck: {short(risk['ece_floor'])})"
     if known(risk.get("ece_debiased")) is not None:
         interval = span(risk.get("intervals", {}).get("ece_debiased"))
         text += f"; rms error without luck {short(risk['ece_debiased'])}{interval}"
@@ -252,9 +252,13 @@ def few(subgroups: Metrics) -> str:
 
 
 def early_line(early: Metrics) -> str:
-    """AUC of High by the number of days known."""
-    parts = [f"{days} days {short(early[days]['masked'].get('auc_high'))}" for days in sorted(early, key=int)]
-    return "early warning, AUC of High from Monday on: " + ", ".join(parts)
+    """AUC of High and what the alarm finds by the number of days known."""
+    parts = []
+    for days in sorted(early, key=int):
+        seen = early[days]["masked"]
+        finds = "" if known(seen.get("recall_alarm")) is None else f" ({percent(seen['recall_alarm'])})"
+        parts.append(f"{days} days {short(seen.get('auc_high'))}{finds}")
+    return "early, AUC of High (the alarm finds) after: " + ", ".join(parts)
 
 
 def confusion_table(confusion: Metrics) -> Table:

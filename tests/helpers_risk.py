@@ -78,6 +78,6 @@ def attribution(rng: np.random.Generator) -> dict[str, Any]:
 
 def early(auc: float) -> dict[str, Any]:
     return {
-        "masked": {"auc_high": auc}, "filled": {"auc_high": auc - 0.02}, "specialist": {"auc_high": auc + 0.005},
-        "bayes": {"auc_high": auc + 0.02}, "score_change": 0.05, "class_change": 0.2,
+        "masked": {"auc_high": auc, "recall_alarm": 0.7}, "filled": {"auc_high": auc - 0.02}, "specialist": {"auc_high": auc + 0.005},
+        "bayes": {"auc_high": auc + 0.02}, "score_change": 0.05, "class_change": 0.2, "alarm_change": 0.1,
     }  # fmt: skip

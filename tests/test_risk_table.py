@@ -117,8 +117,12 @@ def test_the_alarm_says_whom_it_finds_and_what_it_costs() -> None:
 
 
 def test_early_warning_is_read_in_days() -> None:
-    early = {"5": {"masked": {"auc_high": 0.86}}, "3": {"masked": {"auc_high": 0.8}}, "10": {"masked": {}}}
-    assert early_line(early).endswith("3 days .800, 5 days .860, 10 days n/a")
+    early = {
+        "5": {"masked": {"auc_high": 0.86}},
+        "3": {"masked": {"auc_high": 0.8, "recall_alarm": 0.7}},
+        "10": {"masked": {}},
+    }
+    assert early_line(early).endswith("3 days .800 (70 %), 5 days .860, 10 days n/a")
 
 
 def test_groups_unlike_the_others_are_named(risk: dict) -> None:
