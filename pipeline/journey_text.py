@@ -76,7 +76,14 @@ def drivers_line(signals: Signals, columns: tuple[str, ...], record: "pd.Series[
     ]
     values = torch.cat([why.days[0].sum(0), why.profile[0]])
     order = values.abs().argsort(descending=True, stable=True)[:DRIVERS].tolist()
-    return ", ".join(f"{labels[k]} {float(values[k]):+.2f}" for k in order)
+    return (
+        ", ".join(f"{labels[k]} {float(values[k]):+.2f}" for k in order if adds(values[k])) or "nothing in particular"
+    )
+
+
+def adds(change: Tensor) -> bool:
+    """Whether a change of the score shows in two digits."""
+    return round(abs(float(change)), 2) > 0
 
 
 def prescription(week: Week) -> str:
@@ -86,8 +93,6 @@ def prescription(week: Week) -> str:
 def when(carries: Tensor) -> str:
     """The days that carry a signal's share, bool ``[7]``, as a person says them."""
     days = carries.nonzero()[:, 0].tolist()
-    if not days:
-        return ""
     if len(days) > FEW_DAYS:
         return "over the week"
     row = len(days) == FEW_DAYS and days[-1] - days[0] == FEW_DAYS - 1
@@ -106,20 +111,21 @@ def days_table(signals: Signals, before: Week, after: Week, why: Attributions) -
     for k, signal in enumerate(signals):
         both = np.concatenate([before.days[:, k], after.days[:, k]])
         low, high = both.min(), both.max()
-        adds = f"{float(why.days[0, :, k].sum()):+.2f}"
+        change = why.days[0, :, k].sum()
+        told_change = f"{float(change):+.2f}, {when(carries[:, k])}" if adds(change) else " 0.00"
         table.add_row(
             escape(f"  {readable(signal.name)} ({signal.unit})"),
             sparkline(before.days[:, k], low, high),
             sparkline(after.days[:, k], low, high),
             f"{before.days[:, k].mean():.1f} -> {after.days[:, k].mean():.1f}",
-            ", ".join(part for part in (adds, when(carries[:, k])) if part),
+            told_change,
         )
     return table
 
 
 def course_table(weeks: list[Week]) -> Table:
     """The whole course, a row a week."""
-    table = Table(box=None, padding=(0, 2), show_edge=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, pad_edge=False)
     for column in ("  week", "prescription", "risk", ""):
         table.add_column(column)
     for index, week in enumerate(weeks):

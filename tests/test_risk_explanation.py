@@ -1,9 +1,9 @@
 """Why a score is what it is: attributions against closed forms, their check against planted bugs, drivers, response."""
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +12,9 @@ from helpers_predictor import distressed, risk_settings, ruled, week_of
 from torch import Tensor
 
 from core.cohort import Cohort
-from core.encoding import ProfileEncoder, WeekScaler
 from core.protocols import NullTracker, risk_score
 from core.signals import WEEKDAYS, names
-from predictor.dual_lstm import DualLSTMRisk, build
+from predictor.dual_lstm import DualLSTMRisk
 from predictor.explain import (
     TOLERANCE,
     attribution_summary,
@@ -28,7 +27,7 @@ from predictor.explain import (
     signal_response,
     top_drivers,
 )
-from predictor.training import standardise_patterns, train_risk
+from predictor.training import train_risk
 
 HIDDEN = ("dass_stress",)
 STRESS, THURSDAY = 3, WEEKDAYS.index("Thu")
@@ -40,16 +39,22 @@ def cohort() -> Cohort:
     return distressed(1000, seed=0)[0]
 
 
-def scored_by(cohort: Cohort, score: Score) -> DualLSTMRisk:
-    """A risk model whose score is ``score(features, z, mask)``, of cohorts like this one."""
-    shape: dict[str, Any] = {"width": 2, "hidden": 2, "layers": 1, "dropout": 0.0, "steps": 2, "indices": 1}
-    encoder, scaler = ProfileEncoder.fit(cohort.profiles, HIDDEN), WeekScaler.fit(cohort)
-    model = build(encoder, scaler, cohort.signals, 0, **shape).eval()
-    standardise_patterns(model, *model.inputs(cohort)[1:])
+def trained(cohort: Cohort, rates: list[float], epochs: int) -> DualLSTMRisk:
+    settings = risk_settings(learning_rates=[rates], epochs=epochs)
+    return train_risk(cohort, settings, HIDDEN, 0, NullTracker())
 
+
+@pytest.fixture(scope="module")
+def scored_by(cohort: Cohort) -> Callable[[Score], DualLSTMRisk]:
+    """Makes a risk model, of persons like these, whose score is ``score(features, z, mask)``."""
+    untold = trained(cohort, [0.003, 0.0], epochs=1)
+    return lambda score: scoring(copy.deepcopy(untold), score)
+
+
+def scoring(model: DualLSTMRisk, score: Score) -> DualLSTMRisk:
     def probabilities(features: Tensor, week: Tensor, mask: Tensor | None = None) -> Tensor:
         observed = torch.ones_like(week, dtype=torch.bool) if mask is None else mask
-        z = scaler.scale(week)
+        z = model.scaler.scale(week)
         high = score(features, torch.where(observed, z, torch.zeros_like(z)), observed)
         return torch.stack([1 - high, torch.zeros_like(high), high], dim=-1)
 
@@ -69,14 +74,12 @@ def sharp(features: Tensor, z: Tensor, mask: Tensor) -> Tensor:
 
 @pytest.fixture(scope="module")
 def gentle_model(cohort: Cohort) -> DualLSTMRisk:
-    settings = risk_settings(learning_rates=[[0.003, 0.0]], batch_size=128, epochs=8)
-    return train_risk(cohort, settings, HIDDEN, 3, NullTracker())
+    return trained(cohort, [0.003, 0.0], epochs=8)
 
 
 @pytest.fixture(scope="module")
 def sharp_model() -> DualLSTMRisk:
-    settings = risk_settings(learning_rates=[[0.001, 0.03]], epochs=8)
-    return train_risk(ruled(1000, 0), settings, HIDDEN, 0, NullTracker())
+    return trained(ruled(1000, 0), [0.001, 0.03], epochs=8)
 
 
 # Integration
@@ -111,8 +114,10 @@ def test_a_step_that_a_fixed_grid_misses_is_found() -> None:
 # Attributions
 
 
-def test_linear_scores_have_closed_form_attributions(cohort: Cohort) -> None:
-    model = scored_by(cohort, linear)
+def test_linear_scores_have_closed_form_attributions(
+    cohort: Cohort, scored_by: Callable[[Score], DualLSTMRisk]
+) -> None:
+    model = scored_by(linear)
     features, week, mask = (tensor[:50] for tensor in model.inputs(cohort))
     found = attributions(model, features, week, mask)
     z = model.scaler.scale(week)
@@ -143,8 +148,8 @@ def check_completeness(model: DualLSTMRisk, cohort: Cohort, tolerance: float) ->
     assert (score - average).abs().max() > 20 * tolerance  # there is something to explain
 
 
-def test_attributions_add_up_for_a_sharp_score(cohort: Cohort) -> None:
-    check_completeness(scored_by(cohort, sharp), cohort.select(np.arange(64)), TOLERANCE)
+def test_attributions_add_up_for_a_sharp_score(cohort: Cohort, scored_by: Callable[[Score], DualLSTMRisk]) -> None:
+    check_completeness(scored_by(sharp), cohort.select(np.arange(64)), TOLERANCE)
 
 
 def test_attributions_add_up_for_trained_models(gentle_model: DualLSTMRisk, sharp_model: DualLSTMRisk) -> None:
@@ -153,8 +158,10 @@ def test_attributions_add_up_for_trained_models(gentle_model: DualLSTMRisk, shar
 
 
 @pytest.mark.parametrize("bug", ["wrong sign", "dropped signal"])
-def test_completeness_catches_a_wrong_gradient(cohort: Cohort, bug: str) -> None:
-    right = attributions(scored_by(cohort, linear), *scored_by(cohort, linear).inputs(cohort.select(np.arange(5))))
+def test_completeness_catches_a_wrong_gradient(
+    cohort: Cohort, bug: str, scored_by: Callable[[Score], DualLSTMRisk]
+) -> None:
+    right = attributions(scored_by(linear), *scored_by(linear).inputs(cohort.select(np.arange(5))))
 
     def wrong(features: Tensor, z: Tensor, mask: Tensor) -> Tensor:
         """The same score; the gradient by the stress that autograd sees is not its own."""
@@ -163,7 +170,7 @@ def test_completeness_catches_a_wrong_gradient(cohort: Cohort, bug: str) -> None
             stress = 2 * stress - z[:, :, STRESS:]
         return linear(features, torch.cat([z[:, :, :STRESS], stress], dim=2), mask)
 
-    model = scored_by(cohort, wrong)
+    model = scored_by(wrong)
     found = attributions(model, *model.inputs(cohort.select(np.arange(5))))
     assert torch.allclose(found.score, right.score)
     assert right.error.abs().max() < 1e-5
@@ -205,11 +212,11 @@ def test_reference_weeks_are_average_in_every_day_and_in_their_spread(
     assert torch.allclose(z.std(1, unbiased=False), weeks.std(1, unbiased=False).mean(0).expand(6, 4), rtol=0.03)
 
 
-def test_ordinary_irregularity_is_not_blamed(cohort: Cohort) -> None:
+def test_ordinary_irregularity_is_not_blamed(cohort: Cohort, scored_by: Callable[[Score], DualLSTMRisk]) -> None:
     def irregular(features: Tensor, z: Tensor, mask: Tensor) -> Tensor:
         return 0.1 + 0.3 * (z[:, :, 0].var(1, unbiased=False) + 1e-6).sqrt()
 
-    model = scored_by(cohort, irregular)
+    model = scored_by(irregular)
     ordinary = reference_weeks(model, 7)[8:9]  # none of those it is compared with
     twice = ordinary + (ordinary - ordinary.mean(1, keepdim=True))
     features = torch.zeros(2, model.encoder.size)
@@ -221,11 +228,11 @@ def test_ordinary_irregularity_is_not_blamed(cohort: Cohort) -> None:
 # Drivers
 
 
-def test_the_day_that_counts_is_named(cohort: Cohort) -> None:
+def test_the_day_that_counts_is_named(cohort: Cohort, scored_by: Callable[[Score], DualLSTMRisk]) -> None:
     def thursday(features: Tensor, z: Tensor, mask: Tensor) -> Tensor:
         return torch.sigmoid(2 * z[:, THURSDAY, STRESS])
 
-    model = scored_by(cohort, thursday)
+    model = scored_by(thursday)
     few = cohort.select(np.arange(100))
     drivers = batch_drivers(model, few, 2)
     stress = model.scaler.scale(torch.from_numpy(few.rhythms))[:, THURSDAY, STRESS]
@@ -242,8 +249,7 @@ def test_a_trained_model_names_the_day_too() -> None:
     z = rng.normal(size=(1200, 7, 4))
     risk = np.digitize(z[:, THURSDAY, STRESS], [-0.4, 0.6])
     people = replace(distressed(1200, 0)[0], rhythms=week_of(z)).with_risk(risk)
-    settings = risk_settings(learning_rates=[[0.01, 0.0]], epochs=16, batch_size=64)
-    model = train_risk(people, settings, HIDDEN, 0, NullTracker())
+    model = trained(people, [0.01, 0.0], epochs=16)
     high = people.select(risk == 2)
     named = [row[0][0] for row in batch_drivers(model, high, 1)]
     assert named.count("stress (Thu)") > 0.9 * len(high)
@@ -290,8 +296,10 @@ def test_the_fewest_days_that_make_up_half_the_pull() -> None:
 # Over a cohort
 
 
-def test_summary_is_the_mean_over_persons_and_a_file_can_hold_it(cohort: Cohort) -> None:
-    model = scored_by(cohort, linear)
+def test_summary_is_the_mean_over_persons_and_a_file_can_hold_it(
+    cohort: Cohort, scored_by: Callable[[Score], DualLSTMRisk]
+) -> None:
+    model = scored_by(linear)
     summary = json.loads(json.dumps(attribution_summary(model, cohort, 2000)))
     z = model.scaler.scale(torch.from_numpy(cohort.rhythms))
     assert summary["persons"] == len(cohort)

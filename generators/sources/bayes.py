@@ -38,17 +38,18 @@ def bayes_posterior(
     profiles: pd.DataFrame,
     rhythms: np.ndarray,
     rng: np.random.Generator,
+    days: int = DAYS,
 ) -> np.ndarray:
-    """P(Low), P(Medium), P(High) of each person given the visible profile and one full week: ``[N, 3]``.
+    """P(Low), P(Medium), P(High) of each person given the visible profile and a week's first ``days``: ``[N, 3]``.
 
-    ``profiles`` may lack the DASS subscales; they are not looked at. ``rhythms`` is ``[N, 7, 4]``.
+    ``profiles`` may lack the DASS subscales; they are not looked at. ``rhythms`` is ``[N, 7, 4]``; days after the first
+    ``days`` (1 to 7, from Monday) are not looked at.
     """
     p = parameters
     prior = distress_mean(p, profiles)  # (N, 3)
-    week = (rhythms.astype(float) - level_mean(p, profiles)[:, None] - weekend_effect(p, DAYS)).reshape(
-        len(profiles), -1
-    )
-    loading = np.tile(np.array(p.level_distress).T, (DAYS, 1))  # (28, 3)
+    known = rhythms[:, :days].astype(float)
+    week = (known - level_mean(p, profiles)[:, None] - weekend_effect(p, days)).reshape(len(profiles), -1)
+    loading = np.tile(np.array(p.level_distress).T, (days, 1))  # (4 days, 3)
 
     g_cov = distress_covariance(p)
     rho = np.full(3, p.irregularity_distress / 3)
@@ -68,10 +69,10 @@ def bayes_posterior(
     log_weight, below = [], []
     for z in grid:
         expected = prior + (z - z_mean)[:, None] * gain  # E[g | x, z]
-        spread = loading @ g_cov_z  # (28, 3)
-        cov = _week_covariance(p, z) + spread @ loading.T
+        spread = loading @ g_cov_z  # (4 days, 3)
+        cov = _week_covariance(p, z, days) + spread @ loading.T
         chol = np.linalg.cholesky(cov)
-        white = np.linalg.solve(chol, (week - expected @ loading.T).T)  # (28, N)
+        white = np.linalg.solve(chol, (week - expected @ loading.T).T)  # (4 days, N)
         half = np.linalg.solve(chol, spread)
         mean = expected + white.T @ half  # E[g | x, z, y]
         g_cov_post = g_cov_z - half.T @ half
@@ -94,11 +95,11 @@ def _orthant(room: np.ndarray, draws: np.ndarray) -> np.ndarray:
     return np.asarray(inside.mean(axis=1))
 
 
-def _week_covariance(p: ReferenceParameters, z: float) -> np.ndarray:
-    """Covariance of the 28 days x signals given the latents and log r = z: level plus VAR(1) noise."""
+def _week_covariance(p: ReferenceParameters, z: float, days: int) -> np.ndarray:
+    """Covariance of the days x signals given the latents and log r = z: level plus VAR(1) noise."""
     carry, lagged = np.array(p.carry_over), [np.array(p.same_day)]
-    for _ in range(DAYS - 1):
+    for _ in range(days - 1):
         lagged.append(carry @ lagged[-1])  # Cov(e[t + lag], e[t])
-    blocks = [[lagged[t - s] if t >= s else lagged[s - t].T for s in range(DAYS)] for t in range(DAYS)]
-    scale = np.tile(day_scale(p, np.array(z)), DAYS)
-    return np.block(blocks) * np.outer(scale, scale) + np.tile(np.diag(np.array(p.level_sd) ** 2), (DAYS, DAYS))
+    blocks = [[lagged[t - s] if t >= s else lagged[s - t].T for s in range(days)] for t in range(days)]
+    scale = np.tile(day_scale(p, np.array(z)), days)
+    return np.block(blocks) * np.outer(scale, scale) + np.tile(np.diag(np.array(p.level_sd) ** 2), (days, days))

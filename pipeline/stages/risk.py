@@ -7,6 +7,7 @@ import numpy as np
 
 from core.cohort import Cohort
 from core.random import numpy_generator
+from core.signals import DAYS
 from generators.labels import QuestionnaireSettings, RulesSettings, hidden_columns
 from generators.sources.bayes import bayes_posterior
 from generators.sources.reference import ReferenceParameters
@@ -14,8 +15,12 @@ from pipeline.config import Config
 from pipeline.risk_figures import risk_figures
 from pipeline.runner import Context, Stage
 from pipeline.store import save_artifact
+from predictor.early_warning import early_warning
 from predictor.evaluation import evaluate_risk
+from predictor.explain import attribution_summary
 from predictor.training import train_risk
+
+ATTRIBUTED = 300  # held-out persons behind the mean attributions
 
 
 def risk(context: Context) -> dict[str, Any]:
@@ -29,22 +34,30 @@ def risk(context: Context) -> dict[str, Any]:
         context.tracker.note(
             f"risk: '{column}' of {count} held-out rows was never seen in training, and counts as no level"
         )
-    metrics = evaluate_risk(model, synthetic, holdout, config.risk, knowable(config, holdout), config.seed)
+    days = config.risk.observed_days
+    ceilings = {d: knowable(config, holdout, d) for d in sorted({*days, DAYS})}
+    metrics = evaluate_risk(model, synthetic, holdout, config.risk, ceilings[DAYS], config.seed)
+    known = {d: ceiling for d, ceiling in ceilings.items() if ceiling is not None}
+    metrics["early_warning"] = early_warning(model, synthetic, holdout, days, known, config.seed)
+    metrics["attribution"] = attribution_summary(model, holdout, ATTRIBUTED)
     for name, figure in risk_figures(metrics).items():
         context.tracker.figure(f"risk/{name}", figure)
     return {**metrics, "seconds": round(seconds, 2)}
 
 
-def knowable(config: Config, holdout: Cohort) -> np.ndarray | None:
-    """The class probabilities that one who knows the source would give: the Bayes ceiling, where there is one."""
+def knowable(config: Config, holdout: Cohort, days: int = DAYS) -> np.ndarray | None:
+    """The class probabilities that one who knows the source would give from the first ``days``, where there are such.
+
+    They are the Bayes ceiling.
+    """
     assert holdout.risk is not None
     if isinstance(config.labels, RulesSettings):
         # The rules read just what the model reads, observed days alone, so all of it is knowable; except that they also
-        # know a person's other weeks, which the model does not.
-        return np.eye(3)[holdout.risk] if holdout.persons == len(holdout) else None
+        # know a person's other weeks, and of a part of a week its rest, which the model does not.
+        return np.eye(3)[holdout.risk] if holdout.persons == len(holdout) and days == DAYS else None
     if isinstance(config.data, ReferenceParameters) and isinstance(config.labels, QuestionnaireSettings):
         rng = numpy_generator(config.seed, "risk", "bayes")
-        return bayes_posterior(config.data, config.labels, holdout.profiles, holdout.rhythms, rng)
+        return bayes_posterior(config.data, config.labels, holdout.profiles, holdout.rhythms, rng, days)
     return None
 
 
