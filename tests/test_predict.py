@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, run_here
-from helpers_predictor import distressed, risk_settings
+from helpers_predictor import distressed
 from rich.console import Console
 
 from core.cohort import RISK_CLASSES, Cohort
@@ -33,6 +33,10 @@ SCORES = [
 ]  # fmt: skip
 
 
+def quick_model(cohort: Cohort) -> DualLSTMRisk:
+    return train_risk(cohort, load_config(["preset=smoke"]).risk, HIDDEN, 0, NullTracker())
+
+
 def store_model(model: DualLSTMRisk, root: Path, *overrides: str) -> RunStore:
     """A run that has nothing but a risk stage, as configured by ``overrides``."""
     folder = root / "risk"
@@ -46,9 +50,7 @@ def store_model(model: DualLSTMRisk, root: Path, *overrides: str) -> RunStore:
 
 @pytest.fixture(scope="module")
 def trained() -> DualLSTMRisk:
-    model = train_risk(
-        distressed(300, 0)[0], risk_settings(epochs=2, learning_rates=[[0.003, 0.0]]), HIDDEN, 0, NullTracker()
-    )
+    model = quick_model(distressed(300, 0)[0])
     model.alarm.fill_(float(np.median(model.predict_cohort(distressed(60, 1)[0])[:, 2])))
     return model
 
@@ -216,7 +218,7 @@ def test_a_table_like_lifesnaps_keeps_its_zeros_and_bands(days: pd.DataFrame, pe
 
     train = distressed(300, 0)[0]
     train = Cohort(banded(train.profiles), train.rhythms, train.mask, train.person, train.signals, train.risk)
-    model = train_risk(train, risk_settings(epochs=1, learning_rates=[[0.003, 0.0]]), HIDDEN, 0, NullTracker())
+    model = quick_model(train)
     store_model(model, tmp_path / "runs" / "mine", "data=lifesnaps")
     table = days.rename(
         columns={"person": "pid", "sleep_duration": "sleep_h", "sleep_quality": "sleep_q", "heart_rate": "rhr"}

@@ -51,7 +51,7 @@ def read_scorable(
     """The weeks, Monday to Sunday, with ``min_days`` (at least 1) observed days of every signal: each person's latest, or all.
 
     Persons are in the table's order, their weeks in time's. Weeks in which a signal was never observed are left out:
-    in training hardly any was like that.
+    the other signals would have to speak for it.
 
     Args:
         daily: path of the table of days; ``profiles``: of a table with the persons' profiles, or None where they stand
