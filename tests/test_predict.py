@@ -50,7 +50,7 @@ def store_model(model: DualLSTMRisk, root: Path, *overrides: str) -> RunStore:
 
 @pytest.fixture(scope="module")
 def trained() -> DualLSTMRisk:
-    model = quick_model(distressed(300, 0)[0])
+    model = quick_model(distressed(120, 0)[0])
     model.alarm.fill_(float(np.median(model.predict_cohort(distressed(60, 1)[0])[:, 2])))
     return model
 
@@ -129,7 +129,7 @@ def test_every_person_gets_what_the_model_says(
         "stage=predict",
         f"input={file}",
         f"predict.output={output}",
-        "predict.drivers=2",
+        "predict.drivers=0",
     )
     printed, scores = " ".join(printed.split()), pd.read_parquet(output)
     expected = trained.predict_cohort(people)
@@ -140,14 +140,21 @@ def test_every_person_gets_what_the_model_says(
     assert scores["risk_class"].tolist() == [RISK_CLASSES[k] for k in expected.argmax(1)]
     assert scores["alarm"].tolist() == (expected[:, 2] >= float(trained.alarm)).tolist()
     assert scores["alarm"].nunique() == 2  # else the line above says little
-    for row, drivers in enumerate(batch_drivers(trained, people, 2)):
+    assert list(scores) == SCORES
+    assert "60 of 60 persons scored, 60 of 60 calendar weeks" in printed and "not medical advice" in printed
+    assert f"alarms: {int(scores['alarm'].sum())} (P(High) of {float(trained.alarm):.2f} or more)" in printed
+    assert "ignored, 1 (dass_stress)" in printed  # what the model must not see is not asked for
+
+
+def test_the_drivers_are_those_of_the_model(
+    runs: Path, days: pd.DataFrame, people: Cohort, trained: DualLSTMRisk, tmp_path: Path
+) -> None:
+    scores, _ = scored(runs, days.head(7 * 5), tmp_path, drivers=2)
+    for row, drivers in enumerate(batch_drivers(trained, people.select(np.arange(5)), 2)):
         for k, (name, contribution) in enumerate(drivers, start=1):
             assert scores[f"driver_{k}"][row] == name
             assert scores[f"driver_{k}_contribution"][row] == pytest.approx(contribution, abs=1e-5)
     assert list(scores) == [*SCORES, "driver_1", "driver_1_contribution", "driver_2", "driver_2_contribution"]
-    assert "60 of 60 persons scored, 60 of 60 calendar weeks" in printed and "not medical advice" in printed
-    assert f"alarms: {int(scores['alarm'].sum())} (P(High) of {float(trained.alarm):.2f} or more)" in printed
-    assert "ignored, 1 (dass_stress)" in printed  # what the model must not see is not asked for
 
 
 def _shuffled(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
@@ -216,7 +223,7 @@ def test_a_table_like_lifesnaps_keeps_its_zeros_and_bands(days: pd.DataFrame, pe
     def banded(table: pd.DataFrame) -> pd.DataFrame:
         return table.assign(bmi=np.where(table["bmi"] < 25, "19 to under 25", "25 and over").astype(object))
 
-    train = distressed(300, 0)[0]
+    train = distressed(120, 0)[0]
     train = Cohort(banded(train.profiles), train.rhythms, train.mask, train.person, train.signals, train.risk)
     model = quick_model(train)
     store_model(model, tmp_path / "runs" / "mine", "data=lifesnaps")
@@ -500,7 +507,7 @@ def test_every_text_column_is_neutralised() -> None:
 def test_rows_do_not_depend_on_the_chunk_they_are_in(
     runs: Path, people: Cohort, trained: DualLSTMRisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = table_of(people).head(7 * 18)
+    table = table_of(people).head(7 * 17)
     whole, _ = scored(runs, table, tmp_path, drivers=1)
     monkeypatch.setattr("pipeline.predict.BATCH", 16)
     monkeypatch.setattr("predictor.dual_lstm.BATCH", 16)
