@@ -105,6 +105,22 @@ def hidden_columns(settings: LabelSettings) -> tuple[str, ...]:
     return (settings.column,) if isinstance(settings, ColumnSettings) else ()
 
 
+def concepts(
+    cohort: Cohort, settings: LabelSettings, tracker: Tracker, relative_to: Cohort | None = None
+) -> dict[str, np.ndarray]:
+    """What each row's label is computed from, by name: subscale scores (float ``[N]``) or whether a rule fired (bool
+    ``[N]``); nothing for a column of the user's. A risk model may learn to predict them, never read them.
+
+    Arguments and errors as :func:`label`.
+    """
+    if isinstance(settings, QuestionnaireSettings):
+        return {column: cohort.profiles[column].to_numpy(float) for column in settings.moderate_from}
+    if isinstance(settings, RulesSettings):
+        fired = fired_rules(cohort, settings, tracker, relative_to or cohort)
+        return {name: np.asarray(rows) for name, (rows, _) in fired.items()}
+    return {}
+
+
 def _questionnaire(profiles: pd.DataFrame, settings: QuestionnaireSettings) -> np.ndarray:
     risk = np.zeros(len(profiles), np.int8)
     for level, bounds in ((MEDIUM, settings.moderate_from), (HIGH, settings.severe_from)):

@@ -34,7 +34,7 @@ from intervention.training import PolicySettings
 from intervention.trials import TrialsSettings
 from intervention.twin_quality import TwinQualitySettings
 from intervention.twin_training import TwinSettings
-from predictor.training import RiskSettings
+from predictor.settings import RiskSettings
 
 # Leaves room for the seeds counted up from it; libraries below take 32 bits.
 Seed = Annotated[int, Ge(0), Lt(2**31)]

@@ -1,4 +1,4 @@
-"""The risk model: a dense branch for the profile, a stacked LSTM for the week, a fused head, three classes."""
+"""The risk model: a dense branch for the profile, a stacked LSTM for the week, concepts, three classes."""
 
 from dataclasses import asdict
 from typing import Any
@@ -51,39 +51,45 @@ def week_patterns(z: Tensor, mask: Tensor) -> Tensor:
     return torch.cat([mean, spread, trend, second_high, second_low, stays_below, stays_above], dim=-1)
 
 
-class PatternIndex(nn.Module):
-    """A few indices, each a sum of smooth steps along every pattern and of the profile: how clinical scores are built.
+class PatternSteps(nn.Module):
+    """Concepts as sums of smooth steps along every pattern and of the profile: how clinical scores are built.
 
-    Every pattern passes through ``steps`` tanh steps with learned place and steepness. Adding up to only ``indices``
-    numbers before the classes are formed is what lets thresholds be found from a few thousand persons.
+    Every pattern passes through ``steps`` tanh steps with learned place and steepness. Starts at 0, so that steps which
+    are not trained say nothing.
     """
 
     centre: Tensor
     scale: Tensor
 
-    def __init__(self, features: int, signals: int, steps: int, indices: int) -> None:
+    def __init__(self, features: int, signals: int, steps: int, concepts: int) -> None:
         super().__init__()
         patterns = PATTERNS * signals
         self.register_buffer("centre", torch.zeros(patterns))
         self.register_buffer("scale", torch.ones(patterns))
         self.place = nn.Parameter(torch.linspace(-2, 2, steps).repeat(patterns, 1))
         self.steepness = nn.Parameter(torch.full((patterns, steps), 2.0))
-        self.index = nn.Linear(patterns * (steps + 1) + features, indices)
-        self.classes = nn.Linear(indices, len(RISK_CLASSES))
-        nn.init.zeros_(self.classes.weight)
-        nn.init.zeros_(self.classes.bias)
+        self.concepts = nn.Linear(patterns * (steps + 1) + features, concepts)
+        nn.init.zeros_(self.concepts.weight)
+        nn.init.zeros_(self.concepts.bias)
 
     def forward(self, features: Tensor, patterns: Tensor) -> Tensor:
         x = (patterns - self.centre) / self.scale  # (B, 7C)
         stairs = torch.tanh(self.steepness * (x.unsqueeze(-1) - self.place)).flatten(1)  # (B, 7C * steps)
-        logits: Tensor = self.classes(nn.functional.silu(self.index(torch.cat([stairs, x, features], dim=-1))))
-        return logits
+        concepts: Tensor = self.concepts(torch.cat([stairs, x, features], dim=-1))
+        return concepts
 
 
 class DualLSTM(nn.Module):
-    """Encoded profile ``[B, P]``, scaled week and mask ``[B, 7, C]`` -> logits ``[B, 3]``.
+    """Encoded profile ``[B, P]``, scaled week and mask ``[B, 7, C]`` -> logits ``[B, 3]``, by way of ``concepts``.
 
-    The logits are the head's plus the indices'; both start at 0, so that a part which is not trained says nothing.
+    A concept bottleneck (Koh et al. 2020, arXiv 2007.04612): both branches and the steps add up to K concepts, and the
+    classes are read off these alone. Where the label is computed from something (subscale scores, rules), that is what
+    the concepts are trained to be, which tells more of each person than one of three classes does.
+
+    Args:
+        concepts: K, how many.
+        flags: whether concepts are yes or no (then logits) rather than scores.
+        link: hidden units from concepts to classes.
     """
 
     def __init__(
@@ -95,7 +101,9 @@ class DualLSTM(nn.Module):
         layers: int,
         dropout: float,
         steps: int,
-        indices: int,
+        link: int,
+        concepts: int,
+        flags: bool,
     ) -> None:
         super().__init__()
         self.shape = {
@@ -104,40 +112,53 @@ class DualLSTM(nn.Module):
             "layers": layers,
             "dropout": dropout,
             "steps": steps,
-            "indices": indices,
+            "link": link,
+            "concepts": concepts,
+            "flags": flags,
         }
         self.profile = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Dropout(dropout))
         between = dropout if layers > 1 else 0.0
         self.week = nn.LSTM(VIEWS * signals, hidden, layers, batch_first=True, dropout=between)
-        classes = nn.Linear(width, len(RISK_CLASSES))
-        nn.init.zeros_(classes.weight)
-        self.head = nn.Sequential(nn.Linear(width + 2 * hidden, width), nn.SiLU(), nn.Dropout(dropout), classes)
-        self.patterns = PatternIndex(features, signals, steps, indices)
+        self.head = nn.Sequential(
+            nn.Linear(width + 2 * hidden, width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, concepts)
+        )
+        self.patterns = PatternSteps(features, signals, steps, concepts)
+        self.link = nn.Sequential(nn.Linear(concepts, link), nn.SiLU(), nn.Linear(link, len(RISK_CLASSES)))
 
-    def forward(self, features: Tensor, z: Tensor, mask: Tensor) -> Tensor:
+    def concepts(self, features: Tensor, z: Tensor, mask: Tensor) -> Tensor:
+        """``[B, K]``: standardised scores, or the logits of flags."""
         states, _ = self.week(day_views(z, mask))  # (B, 7, H)
         fused = torch.cat([self.profile(features), states[:, -1], states.mean(1)], dim=-1)  # (B, W + 2H)
-        logits: Tensor = self.head(fused) + self.patterns(features, week_patterns(z, mask))
+        concepts: Tensor = self.head(fused) + self.patterns(features, week_patterns(z, mask))
+        return concepts
+
+    def classes(self, concepts: Tensor) -> Tensor:
+        """Class logits ``[B, 3]`` of concepts ``[B, K]``."""
+        logits: Tensor = self.link(torch.sigmoid(concepts) if self.shape["flags"] else concepts)
         return logits
+
+    def forward(self, features: Tensor, z: Tensor, mask: Tensor) -> Tensor:
+        return self.classes(self.concepts(features, z, mask))
 
 
 class DualLSTMRisk(nn.Module):
     """The network with all it needs to judge a person: encoder, scaler, signals and calibration.
 
-    Implements ``core.protocols.RiskModel``. Probabilities are ``softmax(logits / temperature + bias)``; both are
-    fitted on validation persons (:mod:`predictor.calibration`). From P(High) = ``alarm`` on, a person is worth a call:
-    the threshold is chosen on the same persons, for recall.
+    Implements ``core.protocols.RiskModel``. Probabilities are ``softmax(logits / temperature + bias)``, with a temperature
+    and a bias for every number of days observed, since a score of three days must be less sure than one of seven; both
+    are fitted on validation persons (:mod:`predictor.calibration`). From P(High) = ``alarm`` on, a person is worth a
+    call: the threshold is chosen on the same persons, for recall.
     """
 
-    temperature: Tensor
-    bias: Tensor
+    temperature: Tensor  # (8,), by days observed
+    bias: Tensor  # (8, 3)
     alarm: Tensor
 
     def __init__(self, network: DualLSTM, encoder: ProfileEncoder, scaler: WeekScaler, signals: Signals) -> None:
         super().__init__()
         self.network, self.encoder, self.scaler, self.signals = network, encoder, scaler, signals
-        self.register_buffer("temperature", torch.ones(()))
-        self.register_buffer("bias", torch.zeros(len(RISK_CLASSES)))
+        self.register_buffer("temperature", torch.ones(DAYS + 1))
+        self.register_buffer("bias", torch.zeros(DAYS + 1, len(RISK_CLASSES)))
         self.register_buffer("alarm", torch.full((), 0.5))
 
     def raw_logits(self, features: Tensor, week: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -155,7 +176,8 @@ class DualLSTMRisk(nn.Module):
         """
         tiled = [None if each is None else whole_tiles(each) for each in (features, week, mask)]
         logits = self.raw_logits(*tiled)[: len(features)]  # type: ignore[arg-type]
-        return torch.softmax(logits / self.temperature + self.bias, dim=-1)
+        days = DAYS if mask is None else (mask.float().mean((1, 2)) * DAYS).round().long()  # (B,)
+        return torch.softmax(logits / self.temperature[days].unsqueeze(-1) + self.bias[days], dim=-1)
 
     def inputs(self, cohort: Cohort) -> tuple[Tensor, Tensor, Tensor]:
         """A cohort as ``(features, week, mask)`` on the model's device.

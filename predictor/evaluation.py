@@ -13,8 +13,8 @@ from predictor.dual_lstm import DualLSTMRisk
 from predictor.explain import signal_response
 from predictor.metrics import HIGH, confusion_matrix, metric_draws, roc_curve, summarise
 from predictor.resampling import Bootstrap, ratio, resample_persons, value, with_interval
+from predictor.settings import RiskSettings
 from predictor.subgroups import subgroup_table
-from predictor.training import RiskSettings
 
 MODEL, PRIOR, BAYES = "model", "prior", "bayes"
 # Metrics whose difference from each baseline is reported: those that are no estimate of calibration alone.

@@ -25,6 +25,7 @@ CHUNK = 512  # points whose gradients are taken at once: what still fits the pro
 SEGMENTS = 4  # equal parts of the way from the reference to the person that integration starts with
 TOLERANCE = 0.005  # of the score: how far attributions may be from adding up before integration goes on
 HALVINGS = 10  # of a segment, at most
+WORTH = 16  # a gap below this fraction of the tolerance is not worth halving for
 CARRIED = 0.5  # share of a signal's pull that the days named for it carry at least
 ORDER = (0, 2, 4, 6, 3, 1, 5)  # of the reference's levels: a wave whose days are nearly unrelated to each other
 
@@ -128,9 +129,9 @@ def integrate(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Integral over 0..1 of the parts of a derivative, for each of ``batch`` rows.
 
-    Simpson's rule on ``segments`` equal segments. Where the parts of one do not add up to the change of the value across
-    it, to within ``tolerance`` times its length, it is halved, ``halvings`` times at most. So the steps go where a row's
-    thresholds are, and the parts add up to the whole change within ``tolerance`` wherever the halvings suffice.
+    Simpson's rule on ``segments`` equal segments. While a row's gaps (between the parts of a segment and the change of
+    the value across it) sum to more than ``tolerance``, those of its segments with a share in that worth the name are
+    halved, ``halvings`` times at most. So the steps go where a row's thresholds are.
 
     Args:
         slope: rows int64 ``[M]`` and shares ``[M]`` of the way -> parts ``[M, D]`` (they sum to the derivative of the
@@ -148,14 +149,16 @@ def integrate(
     edges = nodes(torch.arange(batch).repeat(segments + 1), torch.linspace(0, 1, segments + 1).repeat_interleave(batch))
     left, right = (Nodes(*(t[start : start + len(row)] for t in edges)) for start in (0, batch))
     first, last = edges.value[:batch], edges.value[-batch:]
-    total = torch.zeros_like(edges.parts[:batch])
+    total, settled = torch.zeros_like(edges.parts[:batch]), torch.zeros(batch, device=first.device)
     for halving in range(halvings + 1):
         middle = nodes(row, (left.share + right.share) / 2)
         length = right.share - left.share
         part = length[:, None] / 6 * (left.parts + 4 * middle.parts + right.parts)
-        gap = part.sum(1) - (right.value - left.value)
-        open_ = gap.abs() > tolerance * length if halving < halvings else torch.zeros_like(gap, dtype=torch.bool)
+        gap = (part.sum(1) - (right.value - left.value)).abs()
+        unsettled = settled.index_add(0, row, gap)[row] > tolerance
+        open_ = unsettled & (gap > tolerance / WORTH) if halving < halvings else torch.zeros_like(unsettled)
         total.index_add_(0, row[~open_], part[~open_])
+        settled.index_add_(0, row[~open_], gap[~open_])
         if not open_.any():
             break
         again = open_.nonzero()[:, 0]

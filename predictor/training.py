@@ -2,145 +2,137 @@
 
 import copy
 import math
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
-from annotated_types import Len
+from scipy.stats import norm, rankdata
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 
-from core.cohort import RISK_CLASSES, Cohort
+from core.cohort import RISK_CLASSES, Cohort, require_classes
 from core.encoding import ProfileEncoder, WeekScaler
-from core.errors import DataError, NumericalError
+from core.errors import NumericalError
 from core.protocols import Tracker
 from core.random import numpy_generator, seeded_init, torch_generator
-from core.settings import Count, Fraction, NonNegative, Positive
+from core.signals import DAYS
 from predictor.calibration import fit_temperature
+from predictor.decision import threshold_for_recall
 from predictor.dual_lstm import DualLSTMRisk, build, week_patterns
 from predictor.metrics import auc
+from predictor.settings import Recipe, RiskSettings
+from predictor.split import split_by_person
 
+FEWEST_DAYS = 2  # of a week that is not over yet, in training
 HIGH = RISK_CLASSES.index("High")
 
 
-@dataclass(frozen=True)
-class RiskSettings:
-    width: Count  # units of the profile branch and of the head
-    hidden: Count  # units of each LSTM layer
-    layers: Count  # stacked LSTM layers
-    dropout: Fraction  # in both branches and the head
-    steps: Count  # smooth steps along each pattern of the week
-    indices: Count  # indices they add up to
-    epochs: Count  # most passes over the fit persons; the learning rate decays along them
-    batch_size: Count  # weeks per step
-    learning_rates: Annotated[
-        tuple[tuple[Positive, NonNegative], ...], Len(1)
-    ]  # candidates: peak of branches and head, peak of the indices
-    weight_decay: NonNegative  # decoupled
-    average: Fraction  # decay per step of the weights' moving average, which is what is kept
-    class_weight_power: (
-        Fraction  # class weights = (inverse frequency) ** this; calibration undoes their effect on probabilities
-    )
-    validation_share: Fraction  # of persons, for early stopping and calibration
-    patience: Count  # epochs without a better validation loss before stopping
-    missing_share: Fraction  # share of weeks in training from which days or signals are hidden
-    bootstrap: Count  # resamples of persons behind the 95 % intervals
-    subgroups: dict[str, tuple[float, ...]]  # profile column -> edges of bands (none for a categorical column)
-    subgroup_min_persons: Count  # a group with fewer is named and counted, without rates
-    target_recall: Fraction  # share of High persons that the alarm threshold is chosen to find, on validation persons
-    observed_days: tuple[Count, ...]  # early warning: how many days from Monday on are known
-
-
-def split_by_person(cohort: Cohort, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to fit on and rows to validate on (about ``share`` of the persons), stratified; no person in both.
-
-    A person with several weeks counts in the rarest class they have.
-
-    Raises:
-        DataError: a class has fewer than two persons, or ends up on one side only.
-    """
-    assert cohort.risk is not None, "label the cohort first"
-    persons, index = np.unique(cohort.person, return_inverse=True)
-    has = np.zeros((len(persons), len(RISK_CLASSES)), bool)
-    has[index, cohort.risk] = True
-    counts = has.sum(0)
-    found = ", ".join(f"{name} {count}" for name, count in zip(RISK_CLASSES, counts, strict=True))
-    if counts.min() < 2:
-        name = RISK_CLASSES[int(counts.argmin())]
-        raise DataError(
-            f"risk: class '{name}' has {counts.min()} persons (found {found}), expected at least 2; "
-            "choose other labels= or bring more persons"
-        )
-    rarest = np.where(has, counts, len(persons) + 1).argmin(1)
-    held = np.zeros(len(persons), bool)
-    for k in np.unique(rarest):
-        members = rng.permutation(np.flatnonzero(rarest == k))
-        held[members[: min(max(1, round(share * len(members))), len(members) - 1)]] = True
-    validation = held[index]
-    for side, rows in (("fit", ~validation), ("validation", validation)):
-        absent = set(range(len(RISK_CLASSES))) - set(cohort.risk[rows].tolist())
-        if absent:
-            raise DataError(
-                f"risk: no {side} person has class '{RISK_CLASSES[min(absent)]}' after the split (persons: {found}); "
-                "bring more persons or raise risk.validation_share"
-            )
-    return np.flatnonzero(~validation), np.flatnonzero(validation)
-
-
 def hide_at_random(mask: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Hide parts of a ``share`` of the weeks ``[B, 7, C]``: whole days, single values, and now and then a signal."""
+    """Hide parts of a ``share`` of the weeks ``[B, 7, C]``: whole days, single values, now and then a signal, and in
+    one of three such weeks all that comes after some day, as when a week is not over yet."""
     b, days, c = mask.shape
 
     def chance(probability: float, *shape: int) -> Tensor:
         return torch.rand(shape, generator=generator) < probability
 
-    hidden = chance(0.15, b, days, 1) | chance(0.1, b, days, c) | chance(0.1, b, 1, c)
+    last = torch.randint(FEWEST_DAYS, days, (b, 1, 1), generator=generator)
+    still_to_come = (torch.arange(days)[None, :, None] >= last) & chance(1 / 3, b, 1, 1)
+    hidden = chance(0.15, b, days, 1) | chance(0.1, b, days, c) | chance(0.1, b, 1, c) | still_to_come
     return mask & ~(hidden & chance(share, b, 1, 1))
 
 
 def train_risk(
-    cohort: Cohort, settings: RiskSettings, hidden: tuple[str, ...], seed: int, tracker: Tracker
+    cohort: Cohort,
+    settings: RiskSettings,
+    hidden: tuple[str, ...],
+    seed: int,
+    tracker: Tracker,
+    concepts: Mapping[str, np.ndarray] | None = None,
+    validation: Cohort | None = None,
 ) -> DualLSTMRisk:
-    """A calibrated risk model of a labelled cohort.
+    """A calibrated risk model of a labelled cohort, with its alarm threshold.
 
     Labels come in two natures: graded ones (a questionnaire) that a gentle fit serves best, and sharp ones (rules) that
-    need thresholds. One candidate is trained for each pair of learning rates, and the one with the lowest validation
-    loss is kept.
+    need thresholds. The concepts tell which; without them both are tried, and the lower validation loss is kept.
 
     Args:
         hidden: profile columns the model must not see (the label's own inputs).
+        concepts: what the label of each row is computed from, by name: scores (float ``[N]``) or flags (bool ``[N]``).
+            Targets to learn from, never inputs.
+        validation: persons who stop the training, calibrate and set the alarm; without them, a share of the cohort's.
 
     Raises:
-        DataError: a class has too few persons.
+        DataError: a class has too few persons, or is absent from the validation persons.
         NumericalError: the loss became non-finite.
     """
-    fit, held = split_by_person(cohort, settings.validation_share, numpy_generator(seed, "risk", "split"))
-    labels = torch.from_numpy(cohort.risk.astype(np.int64))  # type: ignore[union-attr]
-    encoder = ProfileEncoder.fit(cohort.profiles.iloc[fit], hidden)
-    scaler = WeekScaler.fit(cohort.select(fit))
-    shape = {name: getattr(settings, name) for name in ("width", "hidden", "layers", "dropout", "steps", "indices")}
+    if validation is None:
+        rows, held_rows = split_by_person(cohort, settings.validation_share, numpy_generator(seed, "risk", "split"))
+        fit, held = cohort.select(rows), cohort.select(held_rows)
+    else:
+        rows, fit, held = np.arange(len(cohort)), cohort, validation
+        for part, what in ((cohort, "risk training"), (validation, "risk validation")):
+            require_classes(part, what)
+    encoder, scaler = ProfileEncoder.fit(fit.profiles, hidden), WeekScaler.fit(fit)
+    known = {name: np.asarray(values)[rows] for name, values in (concepts or {}).items()}
+    targets = concept_targets(known, len(fit))
+    candidates = [flags for flags in (False, True) if not known or flags == _are_flags(known)]
+    shape = {name: getattr(settings, name) for name in ("width", "hidden", "layers", "dropout", "steps", "link")}
     best, best_loss, step = None, math.inf, 0
-    for rates in settings.learning_rates:
-        model = build(encoder, scaler, cohort.signals, seed, **shape)
-        data = (*model.inputs(cohort), labels)
-        fit_data = tuple(tensor[torch.from_numpy(fit)] for tensor in data)
-        held_data = tuple(tensor[torch.from_numpy(held)] for tensor in data)
+    for flags in candidates:
+        count = len(known) or settings.unnamed_concepts
+        model = build(encoder, scaler, cohort.signals, seed, **shape, concepts=count, flags=flags)
+        fit_data, held_data = _tensors(model, fit), _tensors(model, held)
         standardise_patterns(model, *fit_data[1:3])
         weights = class_weights(fit_data[3], settings.class_weight_power)
+        recipe = settings.sharp if flags else settings.graded
         with seeded_init(seed):  # dropout draws from torch's global stream: leave it as it was
-            loss, step = descend(model, fit_data, held_data, weights, settings, rates, seed, tracker, step)
-        tracker.note(f"risk: learning rates {rates[0]:g} and {rates[1]:g} reach validation loss {loss:.4f}")
+            loss, step = descend(model, (*fit_data, targets), held_data, weights, settings, recipe, seed, tracker, step)
+        if len(candidates) > 1:
+            tracker.note(f"risk: as {'sharp' if flags else 'graded'} labels, validation loss {loss:.4f}")
         if loss < best_loss:
             best, best_loss = model, loss
     if best is None:
         raise NumericalError(
-            f"risk: no candidate reached a finite validation loss in {step} steps; lower risk.learning_rates"
+            f"risk: no candidate reached a finite validation loss in {step} steps; lower risk.graded.rate and risk.sharp.rate"
         )
-    with torch.inference_mode():
-        logits = best.raw_logits(*held_data[:3])
-    best.temperature, best.bias = fit_temperature(logits.clone(), held_data[3], -weights.log())
+    calibrate(best, held_data, -weights.log(), settings.target_recall)
     return best
+
+
+def calibrate(model: DualLSTMRisk, held: tuple[Tensor, ...], bias: Tensor, recall: float) -> None:
+    """Temperature and bias for each number of first days known, and the alarm threshold of a whole week.
+
+    Args:
+        held: features, weeks, masks and labels of persons the model was not fitted on.
+        bias: ``[3]``, where every bias starts.
+    """
+    features, week, mask, labels = held
+    day = torch.arange(DAYS)[:, None]
+    with torch.no_grad():
+        logits = [model.raw_logits(features, week, mask & (day < known)) for known in range(DAYS + 1)]
+    fitted = [fit_temperature(each, labels, bias) for each in logits]
+    model.temperature, model.bias = (torch.stack(parts) for parts in zip(*fitted, strict=True))
+    with torch.no_grad():
+        p_high = model.probabilities(features, week, mask)[:, HIGH].numpy()
+    model.alarm = torch.tensor(threshold_for_recall(labels.numpy(), p_high, recall))
+
+
+def _tensors(model: DualLSTMRisk, cohort: Cohort) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Features, weeks, masks and labels of a labelled cohort."""
+    assert cohort.risk is not None, "label the cohort first"
+    return (*model.inputs(cohort), torch.from_numpy(cohort.risk.astype(np.int64)))
+
+
+def _are_flags(concepts: Mapping[str, np.ndarray]) -> bool:
+    return all(values.dtype == bool for values in concepts.values())
+
+
+def concept_targets(concepts: Mapping[str, np.ndarray], rows: int) -> Tensor:
+    """``[N, K]``: flags as 0 and 1; scores as normal scores of their ranks, so that skew and units do not matter."""
+    flags = _are_flags(concepts)
+    columns = [values if flags else norm.ppf((rankdata(values) - 0.5) / rows) for values in concepts.values()]
+    return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32)) if columns else torch.empty(rows, 0)
 
 
 def standardise_patterns(model: DualLSTMRisk, week: Tensor, mask: Tensor) -> None:
@@ -163,59 +155,99 @@ def descend(
     held: tuple[Tensor, ...],
     weights: Tensor,
     settings: RiskSettings,
-    rates: tuple[float, float],
+    recipe: Recipe,
     seed: int,
     tracker: Tracker,
-    step: int,
+    first: int,
 ) -> tuple[float, int]:
-    """Minimise the weighted cross-entropy and leave the model with the averaged weights of its best epoch.
+    """Minimise the loss of classes and concepts; leave the model with the averaged weights that validated best.
+
+    Args:
+        fit: features, weeks, masks, labels and concepts (``[N, 0]`` where there are none to learn).
+        held: the first four of other persons.
+        first: steps taken before, by other candidates.
 
     Returns:
-        The lowest validation loss, and ``step`` advanced by the steps taken.
+        The lowest validation loss, and the steps taken in all.
     """
     generator = torch_generator(seed, "risk", "batches")
     averaged = copy.deepcopy(model).eval()
-    index = list(model.network.patterns.parameters())
-    others = [weight for name, weight in model.network.named_parameters() if not name.startswith("patterns.")]
-    groups = [
-        {"params": others, "peak": rates[0], "weight_decay": settings.weight_decay},
-        {"params": index, "peak": rates[1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups)
-    n, steps = len(fit[3]), math.ceil(len(fit[3]) / settings.batch_size)
-    best, best_loss, best_epoch, first = copy.deepcopy(averaged.state_dict()), math.inf, 0, step
-    for epoch in tracker.track(range(settings.epochs), "risk", settings.epochs):
-        model.train()
-        total = 0.0
-        for rows in torch.randperm(n, generator=generator).chunk(steps):
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * pace(step - first, steps * settings.epochs)
-            features, week, mask, label = (tensor[rows] for tensor in fit)
-            mask = hide_at_random(mask, settings.missing_share, generator)
-            loss = cross_entropy(model.raw_logits(features, week, mask), label, weights)
-            if not torch.isfinite(loss):
-                raise NumericalError(f"risk: loss is {loss.item()} at step {step}; lower risk.learning_rates")
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            age = step - first
-            decay = min(settings.average, (1 + age) / (10 + age))  # a short memory while the weights still move fast
-            for mean, now in zip(averaged.parameters(), model.parameters(), strict=True):
-                mean.data.lerp_(now.data, 1 - decay)
-            step, total = step + 1, total + loss.item() * len(rows)
+    optimizer = torch.optim.AdamW(_parameter_groups(model, recipe, settings.weight_decay), fused=True)
+    best, best_loss, waited, total, step = copy.deepcopy(averaged.state_dict()), math.inf, 0, 0.0, first
+    stream = batches(len(fit[3]), recipe.batch_size, generator)
+    for age in tracker.track(range(recipe.steps), "risk", recipe.steps):
+        rows, step = next(stream), first + age + 1
+        loss = batch_loss(model.train(), [tensor[rows] for tensor in fit], weights, settings, recipe, generator)
+        if not torch.isfinite(loss):
+            raise NumericalError(
+                f"risk: loss is {loss.item()} at step {step}; lower risk.graded.rate or risk.sharp.rate"
+            )
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * pace(age, recipe.steps)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        follow(averaged, model, min(settings.average, (1 + age) / (10 + age)))  # a short memory while weights move fast
+        total += loss.item()
+        if (age + 1) % settings.validate_every and age + 1 < recipe.steps:
+            continue
         loss_held, auc_held = validate(averaged, held, weights)
-        tracker.scalar("risk/train_loss", total / n, step)
+        tracker.scalar("risk/train_loss", total / (age % settings.validate_every + 1), step)
         tracker.scalar("risk/validation_loss", loss_held, step)
         tracker.scalar("risk/validation_auc_high", auc_held, step)
         tracker.scalar("risk/learning_rate", optimizer.param_groups[0]["lr"], step)
+        total, waited = 0.0, waited + 1
         if loss_held < best_loss:
-            best, best_loss, best_epoch = copy.deepcopy(averaged.state_dict()), loss_held, epoch
-        if epoch - best_epoch >= settings.patience:
+            best, best_loss, waited = copy.deepcopy(averaged.state_dict()), loss_held, 0
+        if waited >= settings.patience:
             break
     model.load_state_dict(best)
     model.eval()
     return best_loss, step
+
+
+def batch_loss(
+    model: DualLSTMRisk,
+    batch: list[Tensor],
+    weights: Tensor,
+    settings: RiskSettings,
+    recipe: Recipe,
+    generator: torch.Generator,
+) -> Tensor:
+    """Weighted cross-entropy of the classes plus the concepts' loss, with parts of the weeks hidden."""
+    features, week, mask, labels, targets = batch
+    mask = hide_at_random(mask, recipe.missing_share, generator)
+    concepts = model.network.concepts(features, model.scaler.scale(week), mask)
+    loss = cross_entropy(model.network.classes(concepts), labels, weights)
+    if not targets.shape[1]:
+        return loss
+    distance = binary_cross_entropy_with_logits if model.network.shape["flags"] else mse_loss
+    return loss + settings.concept_weight * distance(concepts, targets)
+
+
+def batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Rows of one batch after another, without end; every pass takes each of the ``n`` rows once, in a new order."""
+    while True:
+        yield from torch.randperm(n, generator=generator).chunk(math.ceil(n / size))
+
+
+def _parameter_groups(model: DualLSTMRisk, recipe: Recipe, weight_decay: float) -> list[dict[str, Any]]:
+    """Branches and head; steps, which share their learning rate with the link where they are trained at all."""
+    fast = ("patterns.", "link.") if recipe.steps_rate else ("patterns.",)
+    named = list(model.network.named_parameters())
+    slow = [weight for name, weight in named if not name.startswith(fast)]
+    steps = [weight for name, weight in named if name.startswith(fast)]
+    return [
+        {"params": slow, "peak": recipe.rate, "weight_decay": weight_decay},
+        {"params": steps, "peak": recipe.steps_rate, "weight_decay": 0.0},
+    ]
+
+
+@torch.no_grad()
+def follow(averaged: DualLSTMRisk, model: DualLSTMRisk, decay: float) -> None:
+    """Move the averaged weights towards the model's by ``1 - decay``."""
+    torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), 1 - decay)
 
 
 def pace(step: int, total: int) -> float:

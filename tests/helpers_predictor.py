@@ -10,14 +10,28 @@ from pydantic import TypeAdapter
 
 from core.cohort import Cohort
 from core.signals import DEFAULT_SIGNALS
-from predictor.training import RiskSettings
+from predictor.settings import RiskSettings
 
 CONF = Path(__file__).parents[1] / "conf" / "risk.yaml"
 
 
 def risk_settings(**changes: Any) -> RiskSettings:
+    """The shipped settings, with these changes; of a recipe, only what is named changes."""
     values = yaml.safe_load(CONF.read_text())["risk"]
-    return TypeAdapter(RiskSettings).validate_python({**values, **changes})
+    for key, change in changes.items():
+        values[key] = {**values[key], **change} if key in ("graded", "sharp") else change
+    return TypeAdapter(RiskSettings).validate_python(values)
+
+
+def gentle(steps: int, rate: float = 0.003, missing_share: float = 0.1, **changes: Any) -> RiskSettings:
+    """A short fit as of graded labels; as of sharp ones it is not tried for more than a step."""
+    graded = {"rate": rate, "steps": steps, "missing_share": missing_share}
+    return risk_settings(**{"graded": graded, "sharp": {"steps": 1}, "validate_every": 10, **changes})
+
+
+def steep(steps: int, **changes: Any) -> RiskSettings:
+    """A short fit as of sharp labels alone."""
+    return risk_settings(**{"graded": {"steps": 1}, "sharp": {"steps": steps}, "validate_every": 10, **changes})
 
 
 def profiles(n: int, rng: np.random.Generator) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from helpers_predictor import distressed, risk_settings
+from helpers_predictor import distressed, gentle
 from sklearn.metrics import log_loss
 
 from core.cohort import DASS_COLUMNS, Cohort
@@ -45,8 +45,7 @@ def holdout() -> Cohort:
 
 @pytest.fixture(scope="module")
 def model(train: Cohort) -> DualLSTMRisk:
-    settings = risk_settings(learning_rates=[[0.003, 0.0]], batch_size=128, epochs=12, missing_share=0.5)
-    return train_risk(train, settings, HIDDEN, 3, NullTracker())
+    return train_risk(train, gentle(200, missing_share=0.5), HIDDEN, 3, NullTracker())
 
 
 def test_first_days_hide_the_later_ones_and_only_those(holdout: Cohort) -> None:

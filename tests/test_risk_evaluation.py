@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from helpers_predictor import distressed, predictions, risk_settings
+from helpers_predictor import distressed, gentle, predictions, risk_settings
 
 from core.cohort import Cohort
 from core.errors import DataError
@@ -30,8 +30,7 @@ def cohort() -> Cohort:
 
 @pytest.fixture(scope="module")
 def model(cohort: Cohort) -> DualLSTMRisk:
-    settings = risk_settings(learning_rates=[[0.003, 0.0]], batch_size=128, epochs=4)
-    return train_risk(cohort, settings, ("dass_stress",), 3, NullTracker())
+    return train_risk(cohort, gentle(60), ("dass_stress",), 3, NullTracker())
 
 
 @pytest.fixture(scope="module")

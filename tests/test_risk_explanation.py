@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers_predictor import distressed, risk_settings, ruled, week_of
+from helpers_predictor import distressed, gentle, ruled, steep, week_of
 from torch import Tensor
 
 from core.cohort import Cohort
@@ -27,6 +27,7 @@ from predictor.explain import (
     signal_response,
     top_drivers,
 )
+from predictor.settings import RiskSettings
 from predictor.training import train_risk
 
 HIDDEN = ("dass_stress",)
@@ -39,15 +40,14 @@ def cohort() -> Cohort:
     return distressed(1000, seed=0)[0]
 
 
-def trained(cohort: Cohort, rates: list[float], epochs: int) -> DualLSTMRisk:
-    settings = risk_settings(learning_rates=[rates], epochs=epochs)
+def trained(cohort: Cohort, settings: RiskSettings) -> DualLSTMRisk:
     return train_risk(cohort, settings, HIDDEN, 0, NullTracker())
 
 
 @pytest.fixture(scope="module")
 def scored_by(cohort: Cohort) -> Callable[[Score], DualLSTMRisk]:
     """Makes a risk model, of persons like these, whose score is ``score(features, z, mask)``."""
-    untold = trained(cohort, [0.003, 0.0], epochs=1)
+    untold = trained(cohort, gentle(10))
     return lambda score: scoring(copy.deepcopy(untold), score)
 
 
@@ -74,12 +74,12 @@ def sharp(features: Tensor, z: Tensor, mask: Tensor) -> Tensor:
 
 @pytest.fixture(scope="module")
 def gentle_model(cohort: Cohort) -> DualLSTMRisk:
-    return trained(cohort, [0.003, 0.0], epochs=8)
+    return trained(cohort, gentle(120))
 
 
 @pytest.fixture(scope="module")
 def sharp_model() -> DualLSTMRisk:
-    return trained(ruled(1000, 0), [0.001, 0.03], epochs=8)
+    return trained(ruled(1000, 0), steep(150))
 
 
 # Integration
@@ -249,7 +249,7 @@ def test_a_trained_model_names_the_day_too() -> None:
     z = rng.normal(size=(1200, 7, 4))
     risk = np.digitize(z[:, THURSDAY, STRESS], [-0.4, 0.6])
     people = replace(distressed(1200, 0)[0], rhythms=week_of(z)).with_risk(risk)
-    model = trained(people, [0.01, 0.0], epochs=16)
+    model = trained(people, gentle(300, rate=0.01))
     high = people.select(risk == 2)
     named = [row[0][0] for row in batch_drivers(model, high, 1)]
     assert named.count("stress (Thu)") > 0.9 * len(high)

@@ -6,20 +6,24 @@ from typing import Any
 import numpy as np
 
 from core.cohort import Cohort
+from core.protocols import NullTracker
 from core.random import numpy_generator
 from core.signals import DAYS
-from generators.labels import QuestionnaireSettings, RulesSettings, hidden_columns
+from generators.labels import QuestionnaireSettings, RulesSettings, concepts, hidden_columns
 from generators.sources.bayes import bayes_posterior
 from generators.sources.reference import ReferenceParameters
 from pipeline.config import Config
 from pipeline.risk_figures import risk_figures
 from pipeline.runner import Context, Stage
 from pipeline.store import save_artifact
+from predictor.dual_lstm import DualLSTMRisk
 from predictor.early_warning import early_warning
 from predictor.evaluation import evaluate_risk
 from predictor.explain import attribution_summary
 from predictor.training import train_risk
 
+# The fewest real training persons who may validate: below, chance would choose the weights.
+VALIDATORS, VALIDATORS_PER_CLASS = 200, 20
 ATTRIBUTED = 300  # held-out persons behind the mean attributions
 
 
@@ -27,7 +31,7 @@ def risk(context: Context) -> dict[str, Any]:
     config, store = context.config, context.store
     synthetic, holdout = store.cohort("cohort"), store.cohort("source", "holdout_")
     started = time.perf_counter()
-    model = train_risk(synthetic, config.risk, hidden_columns(config.labels), config.seed, context.tracker)
+    model = trained(context, synthetic, store.cohort("source", "train_"))
     seconds = time.perf_counter() - started
     save_artifact(context.out, "risk", model.to_artifact())
     for column, count in model.encoder.unseen(holdout.profiles).items():
@@ -43,6 +47,22 @@ def risk(context: Context) -> dict[str, Any]:
     for name, figure in risk_figures(metrics).items():
         context.tracker.figure(f"risk/{name}", figure)
     return {**metrics, "seconds": round(seconds, 2)}
+
+
+def trained(context: Context, synthetic: Cohort, real: Cohort) -> DualLSTMRisk:
+    """The model fitted on synthetic persons; the real training persons stop it, calibrate it and set the alarm, where
+    there are enough of them and ``risk.validate_on`` allows it. They never enter a gradient."""
+    config, tracker = context.config, context.tracker
+    parts = concepts(synthetic, config.labels, NullTracker(), relative_to=real)  # labelling has said what it leaves out
+    assert real.risk is not None
+    enough = real.persons >= VALIDATORS and np.bincount(real.risk, minlength=3).min() >= VALIDATORS_PER_CLASS
+    if config.risk.validate_on == "source" and not enough:
+        tracker.note(
+            f"risk: validated on synthetic persons, since {real.persons} real training persons are too few "
+            f"(of {VALIDATORS}, with {VALIDATORS_PER_CLASS} of each class)"
+        )
+    validation = real if config.risk.validate_on == "source" and enough else None
+    return train_risk(synthetic, config.risk, hidden_columns(config.labels), config.seed, tracker, parts, validation)
 
 
 def knowable(config: Config, holdout: Cohort, days: int = DAYS) -> np.ndarray | None:
