@@ -66,7 +66,7 @@ def network_artifact(
     kind: str, columns: Columns, network: nn.Module, embedding_dim: int, layers: tuple[int, ...]
 ) -> Artifact:
     """A sampling network with what it needs to be built again (:func:`described`)."""
-    meta = {"kind": kind, "columns": [column.to_meta() for column in columns]}
+    meta: dict[str, Any] = {"kind": kind, "columns": [column.to_meta() for column in columns]}
     meta |= {"embedding_dim": embedding_dim, "layers": list(layers)}
     return Artifact({name: tensor.clone() for name, tensor in network.state_dict().items()}, meta)
 

@@ -1,7 +1,9 @@
 """What training and judging the risk model take: see ``conf/risk.yaml``."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Le
 
 from core.settings import Count, Fraction, NonNegative, Positive
 
@@ -42,4 +44,4 @@ class RiskSettings:
     subgroups: dict[str, tuple[float, ...]]  # profile column -> edges of bands (none for a categorical column)
     subgroup_min_persons: Count  # a group with fewer is named and counted, without rates
     target_recall: Fraction  # share of High persons that the alarm threshold is chosen to find, on validation persons
-    observed_days: tuple[Count, ...]  # early warning: how many days from Monday on are known
+    observed_days: tuple[Annotated[Count, Le(7)], ...]  # early warning: how many days from Monday on are known

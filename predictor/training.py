@@ -10,6 +10,7 @@ import torch
 from scipy.stats import norm, rankdata
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from core.cohort import RISK_CLASSES, Cohort, require_classes
 from core.encoding import ProfileEncoder, WeekScaler
@@ -247,7 +248,7 @@ def _parameter_groups(model: DualLSTMRisk, recipe: Recipe, weight_decay: float) 
 @torch.no_grad()
 def follow(averaged: DualLSTMRisk, model: DualLSTMRisk, decay: float) -> None:
     """Move the averaged weights towards the model's by ``1 - decay``."""
-    torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), 1 - decay)
+    get_ema_multi_avg_fn(decay)(list(averaged.parameters()), list(model.parameters()), 0)
 
 
 def pace(step: int, total: int) -> float:
