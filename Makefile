@@ -1,4 +1,4 @@
-.PHONY: test test-slow lint format types demo smoke bench bench-generators ci
+.PHONY: test test-slow lint format types demo smoke bench bench-generators bench-risk ci
 
 test:        ## what the README's test command runs
 	python -m pytest
@@ -24,12 +24,16 @@ demo:
 smoke:
 	python run_pipeline.py preset=smoke
 
-bench:       ## environment steps a second, and that the generators' benchmark runs
+bench:       ## environment steps a second, and that the other benchmarks run
 	python benchmarks/environments.py
 	python benchmarks/generators.py --quick --seeds 1
+	python benchmarks/risk.py --quick --seeds 1
 
 bench-generators:  ## the generators beside plain baselines and real people: about three quarters of an hour on one thread
 	python benchmarks/generators.py
+
+bench-risk:  ## the risk model beside baselines and the ceiling: about a quarter of an hour on one thread
+	python benchmarks/risk.py
 
 ci:
 	.ci/run

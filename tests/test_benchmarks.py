@@ -1,4 +1,4 @@
-"""The generators' benchmark: its baselines are sound, its numbers are the report's, its bars are read rightly."""
+"""The benchmarks: their baselines are sound, their numbers are the report's, their bars are read rightly."""
 
 import json
 import subprocess
@@ -17,11 +17,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the benchmarks a
 from helpers_rhythms import made_cohort
 
 from benchmarks import generators as benchmark
+from benchmarks import risk as risk_benchmark
+from benchmarks import risk_scores
+from benchmarks.candidates import Population
 from benchmarks.lifesnaps import resampled, with_intervals
 from benchmarks.plain_profiles import fit_plain, shuffled
 from benchmarks.plain_timegan import PlainSettings, PlainTimeGAN, fit_plain_timegan
 from benchmarks.scores import METRICS, OURS, Metric
+from core.cohort import Cohort
 from core.protocols import NullTracker
+from generators.sources import read_source
 
 TINY = PlainSettings(hidden=6, embedding_steps=5, supervisor_steps=3, joint_steps=3)
 
@@ -154,3 +159,61 @@ def test_the_script_prints_every_row() -> None:
     assert done.returncode == 0, done.stderr
     for part, (rows, _) in benchmark.PARTS.items():
         assert all(f"{part:<10} {name}" in done.stdout for name in rows)
+
+
+def test_shares_of_the_ceiling_and_leads() -> None:
+    def scores(value: float) -> dict[str, float]:
+        return dict.fromkeys((*risk_scores.OF_CEILING, *risk_scores.LEADS), value)
+
+    best, other = 0.8, 0.5
+    rows = {OURS: scores(0.78), risk_scores.REAL: scores(0.79), risk_scores.CEILING: scores(0.9)}
+    rows |= {name: scores(best if name == "tree" else other) for name in risk_scores.BASELINES.values()}
+    found = risk_scores.compared(rows)
+    assert found[OURS]["auc_high_share"] == pytest.approx(0.78 / 0.9) and found["tree"]["brier_share"] == best / 0.9
+    assert found[OURS]["accuracy_lead"] == pytest.approx(-0.02)
+    assert found[OURS]["auc_high_over_real"] == pytest.approx(-0.01)
+    assert "accuracy_lead" not in found["tree"] and rows[OURS] == scores(0.78)
+    rows[risk_scores.CEILING]["brier"] = 0.0  # rules: who knows them knows all
+    assert "brier_share" not in risk_scores.compared(rows)[OURS]
+
+
+def test_risk_is_measured_for_both_labels_of_one_synthetic_cohort(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With fresh people of the population in place of synthetic ones, whose generators take longer to train."""
+    drawn: list[Population] = []
+
+    def people(p: Population) -> Cohort:
+        drawn.append(p)
+        return read_source(p.config.data, p.config.cohort.persons, p.rng("people"), NullTracker())
+
+    monkeypatch.setattr(risk_benchmark, "synthetic_persons", people)
+    out = tmp_path / "risk.json"
+    risk_benchmark.main(["--quick", "--seeds", "1", "--first-seed", "1", "--json", str(out)])
+    printed, results = capsys.readouterr().out, json.loads(out.read_text())["results"]
+    assert [p.seed for p in drawn] == [1]
+    for mode in risk_scores.MODES:
+        own, prior, ceiling = (results[mode][name]["1"] for name in (OURS, risk_scores.PRIOR, risk_scores.CEILING))
+        assert {metric.key for metric in risk_scores.metrics(mode)} <= set(own)
+        assert all(value is None or np.isfinite(value) for value in own.values())
+        assert prior["auc_high"] == 0.5 < own["auc_high"] <= ceiling["auc_high"] + 0.05
+        assert f"{mode}, {OURS}: " in printed and f"{mode}, first days" in printed
+        assert results["speed"][f"{OURS}, {mode}"]["1"]["one_thread"] > 0
+    assert (
+        results["rules"][risk_scores.CEILING]["1"]["accuracy"]
+        == 1
+        > results["questionnaire"]["ceiling"]["1"]["accuracy"]
+    )
+    assert results["rules, first days"].keys() == {OURS, risk_scores.SPECIALIST}  # no one knows the days to come
+
+
+@pytest.mark.slow
+def test_the_risk_script_trains_its_generators_and_prints() -> None:
+    done = subprocess.run(
+        [sys.executable, str(risk_benchmark.__file__), "--quick", "--seeds", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "generators" in done.stdout and f"rules, {OURS}: " in done.stdout
