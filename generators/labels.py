@@ -30,6 +30,11 @@ class QuestionnaireSettings:
     moderate_from: dict[str, Index]  # profile column -> lowest score of the moderate band; any such score is Medium
     severe_from: dict[str, Index]  # profile column -> lowest score of the severe band; any such score is High
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every profile column that has a band."""
+        return tuple({**self.moderate_from, **self.severe_from})
+
 
 @dataclass(frozen=True)
 class WeekRule:
@@ -101,7 +106,7 @@ def label(
 def hidden_columns(settings: LabelSettings) -> tuple[str, ...]:
     """Profile columns a risk model must not see, because the label is computed from them alone."""
     if isinstance(settings, QuestionnaireSettings):
-        return tuple(settings.moderate_from)
+        return settings.columns
     return (settings.column,) if isinstance(settings, ColumnSettings) else ()
 
 
@@ -114,7 +119,7 @@ def concepts(
     Arguments and errors as :func:`label`.
     """
     if isinstance(settings, QuestionnaireSettings):
-        return {column: cohort.profiles[column].to_numpy(float) for column in settings.moderate_from}
+        return {column: cohort.profiles[column].to_numpy(float) for column in settings.columns}
     if isinstance(settings, RulesSettings):
         fired = fired_rules(cohort, settings, tracker, relative_to or cohort)
         return {name: np.asarray(rows) for name, (rows, _) in fired.items()}

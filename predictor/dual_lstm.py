@@ -1,5 +1,6 @@
 """The risk model: a dense branch for the profile, a stacked LSTM for the week, concepts, three classes."""
 
+import warnings
 from dataclasses import asdict
 from typing import Any
 
@@ -49,6 +50,11 @@ def week_patterns(z: Tensor, mask: Tensor) -> Tensor:
     stays_above = torch.stack([z[:, t : t + RUN].amin(1) for t in runs]).amax(0)
     second_high, second_low = ordered[:, -2] - median, ordered[:, 1] - median
     return torch.cat([mean, spread, trend, second_high, second_low, stays_below, stays_above], dim=-1)
+
+
+def days_observed(mask: Tensor) -> Tensor:
+    """How much of a week is known: observed days ``[B]`` of bool ``[B, 7, C]``, mean over the signals."""
+    return mask.float().mean((1, 2)) * DAYS
 
 
 class PatternSteps(nn.Module):
@@ -176,7 +182,7 @@ class DualLSTMRisk(nn.Module):
         """
         tiled = [None if each is None else whole_tiles(each) for each in (features, week, mask)]
         logits = self.raw_logits(*tiled)[: len(features)]  # type: ignore[arg-type]
-        days = DAYS if mask is None else (mask.float().mean((1, 2)) * DAYS).round().long()  # (B,)
+        days = DAYS if mask is None else days_observed(mask).round().long()  # (B,)
         return torch.softmax(logits / self.temperature[days].unsqueeze(-1) + self.bias[days], dim=-1)
 
     def inputs(self, cohort: Cohort) -> tuple[Tensor, Tensor, Tensor]:
@@ -232,5 +238,8 @@ class DualLSTMRisk(nn.Module):
 
 def build(encoder: ProfileEncoder, scaler: WeekScaler, signals: Signals, seed: int, **shape: Any) -> DualLSTMRisk:
     """An untrained model whose first weights depend on ``seed`` alone; ``shape`` as :class:`DualLSTM` takes it."""
-    with seeded_init(seed):
+    with seeded_init(seed), warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Initializing zero-element"
+        )  # without profile columns there is nothing to start
         return DualLSTMRisk(DualLSTM(encoder.size, len(signals), **shape), encoder, scaler, signals)

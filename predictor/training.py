@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,13 +20,25 @@ from core.random import numpy_generator, seeded_init, torch_generator
 from core.signals import DAYS
 from predictor.calibration import fit_temperature
 from predictor.decision import threshold_for_recall
-from predictor.dual_lstm import DualLSTMRisk, build, week_patterns
-from predictor.metrics import auc
+from predictor.dual_lstm import DualLSTMRisk, build, days_observed, week_patterns
+from predictor.metrics import HIGH, auc
 from predictor.settings import Recipe, RiskSettings
 from predictor.split import split_by_person
 
 FEWEST_DAYS = 2  # of a week that is not over yet, in training
-HIGH = RISK_CLASSES.index("High")
+
+
+class Persons(NamedTuple):
+    """What a model reads of N rows, and what it is to learn."""
+
+    features: Tensor  # [N, P]
+    week: Tensor  # [N, 7, C], physical units
+    mask: Tensor  # bool [N, 7, C]
+    labels: Tensor  # int64 [N]
+    concepts: Tensor  # [N, K]; [N, 0] where there are none to learn
+
+    def at(self, rows: Tensor) -> "Persons":
+        return Persons(*(tensor[rows] for tensor in self))
 
 
 def hide_at_random(mask: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -67,62 +79,77 @@ def train_risk(
         DataError: a class has too few persons, or is absent from the validation persons.
         NumericalError: the loss became non-finite.
     """
-    if validation is None:
-        rows, held_rows = split_by_person(cohort, settings.validation_share, numpy_generator(seed, "risk", "split"))
-        fit, held = cohort.select(rows), cohort.select(held_rows)
-    else:
-        rows, fit, held = np.arange(len(cohort)), cohort, validation
-        for part, what in ((cohort, "risk training"), (validation, "risk validation")):
-            require_classes(part, what)
+    rows, held = fit_and_validation(cohort, settings.validation_share, seed, validation)
+    fit = cohort.select(rows)
     encoder, scaler = ProfileEncoder.fit(fit.profiles, hidden), WeekScaler.fit(fit)
     known = {name: np.asarray(values)[rows] for name, values in (concepts or {}).items()}
-    targets = concept_targets(known, len(fit))
-    candidates = [flags for flags in (False, True) if not known or flags == _are_flags(known)]
     shape = {name: getattr(settings, name) for name in ("width", "hidden", "layers", "dropout", "steps", "link")}
-    best, best_loss, step = None, math.inf, 0
-    for flags in candidates:
-        count = len(known) or settings.unnamed_concepts
-        model = build(encoder, scaler, cohort.signals, seed, **shape, concepts=count, flags=flags)
-        fit_data, held_data = _tensors(model, fit), _tensors(model, held)
-        standardise_patterns(model, *fit_data[1:3])
-        weights = class_weights(fit_data[3], settings.class_weight_power)
+    shape["concepts"] = len(known) or settings.unnamed_concepts
+    natures = (_are_flags(known),) if known else (False, True)
+    models = [build(encoder, scaler, cohort.signals, seed, **shape, flags=flags) for flags in natures]
+    fitted, validating = persons(models[0], fit, concept_targets(known, len(fit))), persons(models[0], held)
+    weights = class_weights(fitted.labels, settings.class_weight_power)
+    losses, step = [], 0
+    for model, flags in zip(models, natures, strict=True):
+        standardise_patterns(model, fitted.week, fitted.mask)
         recipe = settings.sharp if flags else settings.graded
         with seeded_init(seed):  # dropout draws from torch's global stream: leave it as it was
-            loss, step = descend(model, (*fit_data, targets), held_data, weights, settings, recipe, seed, tracker, step)
-        if len(candidates) > 1:
+            loss, step = descend(model, fitted, validating, weights, settings, recipe, seed, tracker, step)
+        losses.append(loss)
+        if not known:
             tracker.note(f"risk: as {'sharp' if flags else 'graded'} labels, validation loss {loss:.4f}")
-        if loss < best_loss:
-            best, best_loss = model, loss
-    if best is None:
+    if not math.isfinite(min(losses)):
         raise NumericalError(
             f"risk: no candidate reached a finite validation loss in {step} steps; lower risk.graded.rate and risk.sharp.rate"
         )
-    calibrate(best, held_data, -weights.log(), settings.target_recall)
+    best = models[int(np.argmin(losses))]
+    calibrate(best, validating, -weights.log(), settings.target_recall)
     return best
 
 
-def calibrate(model: DualLSTMRisk, held: tuple[Tensor, ...], bias: Tensor, recall: float) -> None:
-    """Temperature and bias for each number of first days known, and the alarm threshold of a whole week.
+def fit_and_validation(cohort: Cohort, share: float, seed: int, validation: Cohort | None) -> tuple[np.ndarray, Cohort]:
+    """Rows of the cohort to fit on, and the persons to validate on: ``validation``, or a ``share`` of the cohort's.
+
+    Raises:
+        DataError: a class has too few persons, or is absent on one side.
+    """
+    if validation is None:
+        rows, held = split_by_person(cohort, share, numpy_generator(seed, "risk", "split"))
+        return rows, cohort.select(held)
+    require_classes(cohort, "risk training")
+    require_classes(validation, "risk validation")
+    return np.arange(len(cohort)), validation
+
+
+def persons(model: DualLSTMRisk, cohort: Cohort, targets: Tensor | None = None) -> Persons:
+    """A labelled cohort as the model reads it, with what its concepts are to be, where that is to be learned."""
+    assert cohort.risk is not None, "label the cohort first"
+    labels = torch.from_numpy(cohort.risk.astype(np.int64))
+    return Persons(*model.inputs(cohort), labels, torch.empty(len(cohort), 0) if targets is None else targets)
+
+
+def calibrate(model: DualLSTMRisk, held: Persons, bias: Tensor, recall: float) -> None:
+    """Temperature and bias for each number of observed days, and the alarm threshold of the weeks as they are.
+
+    Each pair is fitted on every person once, with as many of their first days known as come nearest to its number: all
+    of a week in which days are missing is a week of fewer days.
 
     Args:
-        held: features, weeks, masks and labels of persons the model was not fitted on.
+        held: persons the model was not fitted on.
         bias: ``[3]``, where every bias starts.
     """
-    features, week, mask, labels = held
     day = torch.arange(DAYS)[:, None]
+    known = [held.mask & (day < first) for first in range(DAYS + 1)]
     with torch.no_grad():
-        logits = [model.raw_logits(features, week, mask & (day < known)) for known in range(DAYS + 1)]
-    fitted = [fit_temperature(each, labels, bias) for each in logits]
+        logits = torch.stack([model.raw_logits(held.features, held.week, mask) for mask in known])  # (8, N, 3)
+    observed = torch.stack([days_observed(mask) for mask in known])  # (8, N)
+    rows = torch.arange(len(held.labels))
+    nearest = [(observed - days).abs().argmin(0) for days in range(DAYS + 1)]
+    fitted = [fit_temperature(logits[first, rows], held.labels, bias) for first in nearest]
     model.temperature, model.bias = (torch.stack(parts) for parts in zip(*fitted, strict=True))
     with torch.no_grad():
-        p_high = model.probabilities(features, week, mask)[:, HIGH].numpy()
-    model.alarm = torch.tensor(threshold_for_recall(labels.numpy(), p_high, recall))
-
-
-def _tensors(model: DualLSTMRisk, cohort: Cohort) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Features, weeks, masks and labels of a labelled cohort."""
-    assert cohort.risk is not None, "label the cohort first"
-    return (*model.inputs(cohort), torch.from_numpy(cohort.risk.astype(np.int64)))
+        p_high = model.probabilities(held.features, held.week, held.mask)[:, HIGH].numpy()
+    model.alarm = torch.tensor(threshold_for_recall(held.labels.numpy(), p_high, recall))
 
 
 def _are_flags(concepts: Mapping[str, np.ndarray]) -> bool:
@@ -152,8 +179,8 @@ def class_weights(labels: Tensor, power: float) -> Tensor:
 
 def descend(
     model: DualLSTMRisk,
-    fit: tuple[Tensor, ...],
-    held: tuple[Tensor, ...],
+    fit: Persons,
+    held: Persons,
     weights: Tensor,
     settings: RiskSettings,
     recipe: Recipe,
@@ -164,8 +191,7 @@ def descend(
     """Minimise the loss of classes and concepts; leave the model with the averaged weights that validated best.
 
     Args:
-        fit: features, weeks, masks, labels and concepts (``[N, 0]`` where there are none to learn).
-        held: the first four of other persons.
+        held: others, who say when to stop.
         first: steps taken before, by other candidates.
 
     Returns:
@@ -175,10 +201,10 @@ def descend(
     averaged = copy.deepcopy(model).eval()
     optimizer = torch.optim.AdamW(_parameter_groups(model, recipe, settings.weight_decay), fused=True)
     best, best_loss, waited, total, step = copy.deepcopy(averaged.state_dict()), math.inf, 0, 0.0, first
-    stream = batches(len(fit[3]), recipe.batch_size, generator)
+    stream = batches(len(fit.labels), recipe.batch_size, generator)
     for age in tracker.track(range(recipe.steps), "risk", recipe.steps):
         rows, step = next(stream), first + age + 1
-        loss = batch_loss(model.train(), [tensor[rows] for tensor in fit], weights, settings, recipe, generator)
+        loss = batch_loss(model.train(), fit.at(rows), weights, settings, recipe, generator)
         if not torch.isfinite(loss):
             raise NumericalError(
                 f"risk: loss is {loss.item()} at step {step}; lower risk.graded.rate or risk.sharp.rate"
@@ -210,21 +236,20 @@ def descend(
 
 def batch_loss(
     model: DualLSTMRisk,
-    batch: list[Tensor],
+    batch: Persons,
     weights: Tensor,
     settings: RiskSettings,
     recipe: Recipe,
     generator: torch.Generator,
 ) -> Tensor:
     """Weighted cross-entropy of the classes plus the concepts' loss, with parts of the weeks hidden."""
-    features, week, mask, labels, targets = batch
-    mask = hide_at_random(mask, recipe.missing_share, generator)
-    concepts = model.network.concepts(features, model.scaler.scale(week), mask)
-    loss = cross_entropy(model.network.classes(concepts), labels, weights)
-    if not targets.shape[1]:
+    mask = hide_at_random(batch.mask, recipe.missing_share, generator)
+    concepts = model.network.concepts(batch.features, model.scaler.scale(batch.week), mask)
+    loss = cross_entropy(model.network.classes(concepts), batch.labels, weights)
+    if not batch.concepts.shape[1]:
         return loss
     distance = binary_cross_entropy_with_logits if model.network.shape["flags"] else mse_loss
-    return loss + settings.concept_weight * distance(concepts, targets)
+    return loss + settings.concept_weight * distance(concepts, batch.concepts)
 
 
 def batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -260,9 +285,8 @@ def pace(step: int, total: int) -> float:
 
 
 @torch.inference_mode()
-def validate(model: DualLSTMRisk, held: tuple[Tensor, ...], weights: Tensor) -> tuple[float, float]:
-    """Weighted cross-entropy and AUC of High on held-out persons."""
-    features, week, mask, label = held
-    logits = model.raw_logits(features, week, mask)
+def validate(model: DualLSTMRisk, held: Persons, weights: Tensor) -> tuple[float, float]:
+    """Weighted cross-entropy and AUC of High on validation persons."""
+    logits = model.raw_logits(held.features, held.week, held.mask)
     score = torch.softmax(logits, -1)[:, HIGH].numpy()
-    return cross_entropy(logits, label, weights).item(), auc(label.numpy() == HIGH, score)
+    return cross_entropy(logits, held.labels, weights).item(), auc(held.labels.numpy() == HIGH, score)

@@ -92,6 +92,10 @@ def test_a_questionnaire_needs_its_columns(bands: QuestionnaireSettings) -> None
 
 def test_hidden_columns(bands: QuestionnaireSettings, rules: RulesSettings) -> None:
     assert hidden_columns(bands) == ("dass_depression", "dass_anxiety", "dass_stress")
+    anxious = dataclasses.replace(
+        bands, moderate_from={"dass_stress": 19}
+    )  # a severe band alone is the label's input too
+    assert set(hidden_columns(anxious)) == set(hidden_columns(bands))
     assert hidden_columns(rules) == ()
     assert hidden_columns(ColumnSettings("column", "risk")) == ("risk",)
 

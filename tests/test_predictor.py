@@ -14,8 +14,9 @@ from core.cohort import Cohort
 from core.errors import ArtifactError, DataError
 from core.protocols import NullTracker
 from core.signals import Signal
+from pipeline.stages.risk import VALIDATORS, enough_to_validate
 from predictor.baselines import summary_names, weekly_summaries
-from predictor.calibration import brier, ece, fit_temperature
+from predictor.calibration import brier, ece, ece_debiased, fit_temperature
 from predictor.dual_lstm import DualLSTMRisk, day_views, week_patterns
 from predictor.metrics import auc, risk_metrics
 from predictor.split import split_by_person
@@ -173,6 +174,14 @@ def test_validation_persons_of_ones_own_calibrate_and_never_fit(cohort: Cohort) 
         train_risk(cohort, gentle(10), HIDDEN, 0, NullTracker(), validation=others.select(others.risk < 2))
 
 
+def test_many_weeks_of_few_persons_do_not_validate() -> None:
+    people, _ = distressed(400, 7)
+    assert enough_to_validate(people) and not enough_to_validate(people.select(np.arange(VALIDATORS - 1)))
+    one_high = replace(people, person=np.where(people.risk == 2, 0, people.person))
+    assert (one_high.risk == 2).sum() > 20 and one_high.persons > VALIDATORS
+    assert not enough_to_validate(one_high)
+
+
 def test_fewer_days_are_less_sure_and_calibrated(cohort: Cohort, holdout: tuple[Cohort, np.ndarray]) -> None:
     model = train_risk(cohort, gentle(100), HIDDEN, 0, NullTracker(), validation=distressed(2000, 9)[0])
     entropies, errors = [], []
@@ -183,6 +192,22 @@ def test_fewer_days_are_less_sure_and_calibrated(cohort: Cohort, holdout: tuple[
         errors.append(ece(holdout[0].risk, p))
     assert entropies == sorted(entropies, reverse=True)
     assert max(errors) < 0.05
+
+
+def test_missing_days_count_as_fewer_days(cohort: Cohort) -> None:
+    """Calibrated where days of the validation persons are missing, for whole weeks and for weeks not over yet."""
+    (others, _), (new, _) = distressed(2000, 9), distressed(4000, 20)
+    rng = np.random.default_rng(0)
+    others, new = (replace(each, mask=rng.random(each.mask.shape) > 0.35) for each in (others, new))
+    model = train_risk(cohort, gentle(60), HIDDEN, 0, NullTracker(), validation=others)
+    weeks = [replace(new, mask=new.mask & (np.arange(7) < days)[:, None]) for days in (4, 5, 7)]
+    assert np.mean([ece_debiased(new.risk, model.predict_cohort(known)) for known in weeks]) < 0.03
+
+
+def test_a_handful_of_validation_persons_leaves_finite_calibration() -> None:
+    model = train_risk(distressed(60, 3)[0], gentle(20), HIDDEN, 0, NullTracker())
+    assert (model.temperature > 0.1).all() and (model.temperature < 10).all()
+    assert torch.isfinite(model.bias).all() and 0 < model.alarm < 1
 
 
 def test_beats_chance(model: DualLSTMRisk, holdout: tuple[Cohort, np.ndarray]) -> None:
@@ -306,6 +331,17 @@ def test_a_fifth_signal_is_only_data(cohort: Cohort) -> None:
     )
     trained = train_risk(wider, gentle(10), HIDDEN, 0, NullTracker())
     assert trained.predict_cohort(wider).shape == (len(cohort), 3)
+
+
+def test_one_signal_without_a_profile_is_enough(cohort: Cohort, recwarn: pytest.WarningsRecorder) -> None:
+    stress = Cohort(
+        cohort.profiles[["dass_stress"]], cohort.rhythms[:, :, 3:], cohort.mask[:, :, 3:], cohort.person,
+        cohort.signals[3:], cohort.risk,
+    )  # fmt: skip
+    trained = train_risk(stress, gentle(60), HIDDEN, 0, NullTracker())
+    again = DualLSTMRisk.from_artifact(trained.to_artifact())
+    assert auc(stress.risk == 2, again.predict_cohort(stress)[:, 2]) > 0.7
+    assert not recwarn.list
 
 
 # Baselines

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from core.cohort import Cohort
+from core.cohort import RISK_CLASSES, Cohort
 from core.protocols import NullTracker
 from core.random import numpy_generator
 from core.signals import DAYS
@@ -54,8 +54,7 @@ def trained(context: Context, synthetic: Cohort, real: Cohort) -> DualLSTMRisk:
     there are enough of them and ``risk.validate_on`` allows it. They never enter a gradient."""
     config, tracker = context.config, context.tracker
     parts = concepts(synthetic, config.labels, NullTracker(), relative_to=real)  # labelling has said what it leaves out
-    assert real.risk is not None
-    enough = real.persons >= VALIDATORS and np.bincount(real.risk, minlength=3).min() >= VALIDATORS_PER_CLASS
+    enough = enough_to_validate(real)
     if config.risk.validate_on == "source" and not enough:
         tracker.note(
             f"risk: validated on synthetic persons, since {real.persons} real training persons are too few "
@@ -63,6 +62,13 @@ def trained(context: Context, synthetic: Cohort, real: Cohort) -> DualLSTMRisk:
         )
     validation = real if config.risk.validate_on == "source" and enough else None
     return train_risk(synthetic, config.risk, hidden_columns(config.labels), config.seed, tracker, parts, validation)
+
+
+def enough_to_validate(real: Cohort) -> bool:
+    """Whether there are persons enough, of every class too; many weeks of one person are one person."""
+    assert real.risk is not None
+    fewest = min(len(np.unique(real.person[real.risk == k])) for k in range(len(RISK_CLASSES)))
+    return real.persons >= VALIDATORS and fewest >= VALIDATORS_PER_CLASS
 
 
 def knowable(config: Config, holdout: Cohort, days: int = DAYS) -> np.ndarray | None:
