@@ -88,6 +88,8 @@ def synthetic_persons(p: Population) -> Cohort:
 
 def in_mode(p: Population, mode: str, changes: list[str]) -> Population:
     """The same persons with other labels."""
+    if p.config.labels.kind == mode:
+        return p
     config = load_config([*changes, f"labels={mode}", f"seed={p.seed}"])
     train, holdout = (labelled(cohort, config, p.train) for cohort in (p.train, p.holdout))
     return replace(p, config=config, train=train, holdout=holdout)
@@ -178,7 +180,9 @@ def scored_a_second(model: DualLSTMRisk, cohort: Cohort, threads: int, repeats: 
 
 def overrides(options: argparse.Namespace) -> list[str]:
     """The configuration that differs from the pipeline's own."""
-    return ["preset=smoke"] if options.quick else [f"source.persons={PERSONS}", f"source.holdout_persons={FRESH}"]
+    if options.quick:
+        return ["preset=smoke", "risk.graded.steps=20", "risk.sharp.steps=20"]
+    return [f"source.persons={PERSONS}", f"source.holdout_persons={FRESH}"]
 
 
 def measure(options: argparse.Namespace, screen: Console, results: Results) -> None:
