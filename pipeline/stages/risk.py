@@ -31,7 +31,8 @@ def risk(context: Context) -> dict[str, Any]:
     config, store = context.config, context.store
     synthetic, holdout = store.cohort("cohort"), store.cohort("source", "holdout_")
     started = time.perf_counter()
-    model = trained(context, synthetic, store.cohort("source", "train_"))
+    validators = validation_persons(context, store.cohort("source", "train_"))
+    model = trained(context, synthetic, validators)
     seconds = time.perf_counter() - started
     save_artifact(context.out, "risk", model.to_artifact())
     for column, count in model.encoder.unseen(holdout.profiles).items():
@@ -46,22 +47,30 @@ def risk(context: Context) -> dict[str, Any]:
     metrics["attribution"] = attribution_summary(model, holdout, ATTRIBUTED)
     for name, figure in risk_figures(metrics).items():
         context.tracker.figure(f"risk/{name}", figure)
-    return {**metrics, "seconds": round(seconds, 2)}
+    validated_on = "synthetic persons" if validators is None else f"{validators.persons:,} real training persons"
+    return {**metrics, "validated_on": validated_on, "seconds": round(seconds, 2)}
 
 
-def trained(context: Context, synthetic: Cohort, real: Cohort) -> DualLSTMRisk:
-    """The model fitted on synthetic persons; the real training persons stop it, calibrate it and set the alarm, where
-    there are enough of them and ``risk.validate_on`` allows it. They never enter a gradient."""
-    config, tracker = context.config, context.tracker
-    parts = concepts(synthetic, config.labels, NullTracker(), relative_to=real)  # labelling has said what it leaves out
-    enough = enough_to_validate(real)
-    if config.risk.validate_on == "source" and not enough:
-        tracker.note(
+def validation_persons(context: Context, real: Cohort) -> Cohort | None:
+    """The real training persons, where there are enough of them and ``risk.validate_on`` allows it; else None."""
+    if context.config.risk.validate_on != "source":
+        return None
+    if not enough_to_validate(real):
+        context.tracker.note(
             f"risk: validated on synthetic persons, since {real.persons} real training persons are too few "
             f"(of {VALIDATORS}, with {VALIDATORS_PER_CLASS} of each class)"
         )
-    validation = real if config.risk.validate_on == "source" and enough else None
-    return train_risk(synthetic, config.risk, hidden_columns(config.labels), config.seed, tracker, parts, validation)
+        return None
+    return real
+
+
+def trained(context: Context, synthetic: Cohort, validators: Cohort | None) -> DualLSTMRisk:
+    """The model fitted on synthetic persons. Real ones may stop it, calibrate it and set its alarm; they never enter a
+    gradient."""
+    config, tracker = context.config, context.tracker
+    real = context.store.cohort("source", "train_")
+    parts = concepts(synthetic, config.labels, NullTracker(), relative_to=real)  # labelling has said what it leaves out
+    return train_risk(synthetic, config.risk, hidden_columns(config.labels), config.seed, tracker, parts, validators)
 
 
 def enough_to_validate(real: Cohort) -> bool:
