@@ -32,7 +32,7 @@ bench:       ## environment steps a second, and that the other benchmarks run
 bench-generators:  ## the generators beside plain baselines and real people: about three quarters of an hour on one thread
 	python benchmarks/generators.py
 
-bench-risk:  ## the risk model beside baselines and the ceiling: about a quarter of an hour on one thread
+bench-risk:  ## the risk model beside baselines and the ceiling: about ten minutes on one thread
 	python benchmarks/risk.py
 
 ci:
