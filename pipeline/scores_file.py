@@ -47,15 +47,14 @@ def _not_ours(output: Path, files: list[Path]) -> str | None:
         return None
     try:
         facts = json.loads(beside(output).read_bytes())
-        ours = facts["kind"] == KIND
+        ours, (earlier, *_), written = facts["kind"] == KIND, facts["inputs"], facts["output"]
     except (OSError, ValueError, TypeError, KeyError):
         ours = False
     if not ours:
         return f"{output if output.exists() else beside(output)}: exists, and was not written by stage=predict"
-    earlier = next(iter(facts["inputs"]))
     if earlier != str(files[0].resolve()):
         return f"{output}: holds the scores of another table, {earlier}"
-    if output.exists() and sha256(output) != facts["output"]:
+    if output.exists() and sha256(output) != written:
         return f"{output}: was changed since stage=predict wrote it"
     return None
 

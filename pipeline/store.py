@@ -25,7 +25,7 @@ from safetensors.torch import save as save_tensors
 
 from core.artifact import Artifact
 from core.cohort import Cohort
-from core.errors import ArtifactError, ManoError, MissingStageError
+from core.errors import ArtifactError, ManoError, MissingStageError, NumericalError
 from core.signals import Signal
 
 SCHEMA = 2
@@ -50,7 +50,29 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_bytes(path, (json.dumps(value, indent=2, default=_plain, allow_nan=True) + "\n").encode())
+    """Write JSON that every reader takes, which knows no NaN: what is undefined is None.
+
+    Raises:
+        NumericalError: a number is NaN or infinite.
+    """
+    try:
+        text = json.dumps(value, indent=2, default=_plain, allow_nan=False)
+    except ValueError as error:
+        raise NumericalError(
+            f"{path.name}: '{_not_finite(value)}' is not a finite number, expected one, or null where it is undefined; "
+            "bring more persons, and report it with the run's configuration"
+        ) from error
+    write_bytes(path, (text + "\n").encode())
+
+
+def _not_finite(value: Any, key: str = "") -> str | None:
+    """The dotted key of the first number that is NaN or infinite."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, float | np.floating):
+        return None if np.isfinite(value) else key
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    return next(filter(None, (_not_finite(each, f"{key}.{name}".lstrip(".")) for name, each in items)), None)
 
 
 def _plain(value: Any) -> Any:

@@ -460,6 +460,9 @@ def test_the_same_command_works_again_and_nothing_else_is_replaced(
     (tmp_path / "thesis.csv").write_text("years of work")
     with pytest.raises(DataError, match=r"thesis.csv: exists, and was not written by stage=predict"):
         predicted(runs, tmp_path / "days.csv", output=str(tmp_path / "thesis.csv"))
+    (tmp_path / "thesis.csv.json").write_text('{"kind": "mano_scores", "inputs": {}}')
+    with pytest.raises(DataError, match=r"thesis.csv: exists, and was not written by stage=predict"):
+        predicted(runs, tmp_path / "days.csv", output=str(tmp_path / "thesis.csv"))
     with pytest.raises(DataError, match="this is the table to score"):
         predicted(runs, tmp_path / "days.csv", force=True, output=str(tmp_path / "days.csv"))
     assert (tmp_path / "thesis.csv").read_text() == "years of work"

@@ -301,6 +301,9 @@ def test_hiding_is_as_asked() -> None:
     touched = (hidden != mask).flatten(1).any(1).float().mean().item()
     assert touched == pytest.approx(0.3, abs=0.03)
     assert torch.equal(hide_at_random(mask, 0.0, torch.Generator()), mask)
+    # One week of three is not over yet; in three of five such weeks, Friday and what follows is still to come.
+    all_touched = hide_at_random(torch.ones_like(mask), 1.0, torch.Generator().manual_seed(0))
+    assert (~all_touched[:, 4:]).all((1, 2)).float().mean().item() == pytest.approx(0.2, abs=0.03)
 
 
 def test_artifact_round_trip_is_exact(model: DualLSTMRisk, holdout: tuple[Cohort, np.ndarray]) -> None:

@@ -198,11 +198,18 @@ def test_the_summary_holds_the_headlines_and_the_page_the_rest(smoke: RunStore) 
     summary = json.loads((smoke.root / "summary.json").read_text())["risk"]
     metrics = smoke.metrics("risk")
     assert {"confusion", "alarm", "differences", "subgroups", "baselines"} <= set(summary)
-    assert not set(summary) & {"roc", "decision_curve", "reliability", "attribution"}
+    assert not set(summary) & {"roc", "decision_curve", "reliability", "attribution", "early_warning"}
     assert {"roc", "decision_curve", "reliability"} <= set(metrics) & set(DETAILS)
     page = (smoke.folder("report") / "report.html").read_text()
     section = page[page.index("<h2>Risk model</h2>") : page.index("<h2>Twin against Trial</h2>")]
-    for line in ("AUC of High", "class shares", "alarm at P(High)", "Bayes ceiling", "too few persons to say"):
+    for line in (
+        "AUC of High",
+        "class shares",
+        "alarm at P(High)",
+        "Bayes ceiling",
+        "too few persons to say",
+        "days known, from Monday on",
+    ):
         assert line in section
     assert section.count("<img") == len(risk_figures(metrics)) and "None" not in section
     assert len(page) < 3_000_000

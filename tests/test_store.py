@@ -10,7 +10,7 @@ import torch
 from test_core import people
 
 from core.artifact import Artifact
-from core.errors import ArtifactError, ManoError, MissingStageError
+from core.errors import ArtifactError, ManoError, MissingStageError, NumericalError
 from pipeline.store import MANIFEST, SCHEMA, RunStore, save_artifact, save_cohort, sha256, write_json
 
 
@@ -133,3 +133,13 @@ def test_what_an_interruption_left_is_put_right(tmp_path: Path) -> None:
     store.sweep()
     assert store.read("source", "data.txt") == b"good"
     assert sorted(path.name for path in store.root.iterdir()) == ["source"]
+
+
+def test_json_is_strict_and_names_what_is_no_number(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    write_json(path, {"auc": None, "each": [np.float32(0.5), np.arange(2)]})
+    assert json.loads(path.read_text()) == {"auc": None, "each": [0.5, [0, 1]]}
+    for wrong in (np.array([1.0, np.nan]), [1, float("inf")], (1.0, np.float32(np.nan))):
+        with pytest.raises(NumericalError, match=r"metrics\.json: 'risk\.auc\.1' is not a finite number"):
+            write_json(path, {"fine": 1.0, "risk": {"auc": wrong}})
+    assert json.loads(path.read_text())["auc"] is None  # the file that was there stays whole

@@ -18,7 +18,7 @@ from pipeline.store import write_bytes, write_json
 SUMMARISED = ("profiles", "rhythms", "cohort", "risk", "twin", "policy", "evaluate")
 # Long tables stay in each stage's metrics.json; the summary holds the headline numbers.
 DETAILS = ("notes", "stage_seconds", "intervals", "reliability", "roc", "decision_curve", "attribution",
-           "signal_response", "returns", "constants", "tree")  # fmt: skip
+           "early_warning", "signal_response", "returns", "constants", "tree")  # fmt: skip
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 
 
@@ -51,6 +51,7 @@ def report(context: Context) -> dict[str, Any]:
     quality = quality_rows(metrics["profiles"], metrics["rhythms"], metrics["cohort"])
     told = {"quality": quality, "baselines": BASELINES, "tree": evaluate["tree"]}
     told |= {
+        "risk": metrics["risk"],
         "risk_table": risk_rows(metrics["risk"]),
         "risk_said": sentences(metrics["risk"]),
         "risk_images": risk_images,

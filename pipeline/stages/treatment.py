@@ -1,5 +1,6 @@
 """The stages that treat: PPO learns in the Twin, every policy is judged in Trial on held-out persons."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -61,7 +62,10 @@ def policy(context: Context) -> dict[str, Any]:
         "steps": config.policy.steps,
         "seconds": round(float(np.mean([result.seconds for result in trained])), 2),
         "steps_per_second": round(float(np.mean([result.steps_per_second for result in trained]))),
-        "returns": {str(seed): list(result.returns) for seed, result in zip(seeds, trained, strict=True)},
+        "returns": {
+            str(seed): [None if math.isnan(mean) else mean for mean in result.returns]  # no course had ended yet
+            for seed, result in zip(seeds, trained, strict=True)
+        },
     }
     if config.policy.privileged:
         reference = train_in(config, store, patients, "trial", seeds[0], context, privileged=True)
