@@ -31,6 +31,7 @@ from generators.rhythms import RhythmSettings
 from generators.sources import DataSettings
 from intervention.evaluation import EvaluateSettings
 from intervention.training import PolicySettings
+from intervention.trial_effects import Finding
 from intervention.trials import TrialsSettings
 from intervention.twin_quality import TwinQualitySettings
 from intervention.twin_training import TwinSettings
@@ -58,6 +59,7 @@ StageName = Literal[
     "report",
     "journey",
     "predict",
+    "trial",
 ]
 
 
@@ -129,6 +131,7 @@ class Config:
     policy: PolicySettings
     evaluate: EvaluateSettings
     predict: PredictSettings
+    published: tuple[Finding, ...]
 
 
 def plain(value: Any) -> Any:
