@@ -25,7 +25,8 @@ from pipeline.stages import STAGES
 from pipeline.store import RunStore, write_bytes, write_json
 from pipeline.trial import show_trial
 
-COMMANDS = {"journey": show_journey, "predict": predict, "trial": show_trial}  # what reads a finished run and adds nothing to it
+# What reads a finished run and adds nothing to it.
+COMMANDS = {"journey": show_journey, "predict": predict, "trial": show_trial}
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 PER_COMMAND = ("stage", "run", "force", "patient", "input", "predict")  # what belongs to one command, not to the run
 
