@@ -1,6 +1,9 @@
 """Rule labels: every rule fires and matters, temporal rules need time, filled days are no evidence, bad rules are refused."""
 
 import dataclasses
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,10 +19,11 @@ from core.random import numpy_generator
 from generators.copula import fit_copula
 from generators.fusion import fuse
 from generators.hierarchical import fit_hierarchical
-from generators.labels import RulesSettings, WeekRule, fired_rules, label
+from generators.labels import RulesSettings, WeekRule, concepts, fired_rules, label
 from generators.missingness import Missingness
 from generators.sources.reference import ReferenceParameters, sample_reference
 from pipeline.config import load_config
+from pipeline.stages import risk as stage
 from pipeline.stages.risk import knowable
 
 RULES: RulesSettings = conf("labels/rules", "labels", RulesSettings)  # type: ignore[assignment]
@@ -39,6 +43,35 @@ def synthetic(real: Cohort) -> Cohort:
     profiles = fit_copula(real.profiles, QUICK.copula, 0, NullTracker())
     missing = Missingness(np.random.default_rng(3).random((200, 7, 4)) > 1 / 7, np.arange(200))
     return fuse(profiles, fit_hierarchical(real), 2000, real.signals, numpy_generator(0, "cohort"), missing)
+
+
+def test_concepts_are_what_labels_are_made_of(real: Cohort, synthetic: Cohort) -> None:
+    """By the cut-offs of the real persons, not their own: the fired rules' points add up to the label."""
+    calmer = replace(synthetic, rhythms=synthetic.rhythms * 0.9)
+    fired = concepts(calmer, RULES, NullTracker(), relative_to=real)
+    assert set(fired) == set(NAMES) and all(rows.dtype == bool for rows in fired.values())
+    points = {name: rule.points for name, rule in {**RULES.week, **RULES.profile}.items()}
+    share = sum(points[name] * rows for name, rows in fired.items()) / sum(points.values())
+    expected = label(calmer, RULES, NullTracker(), relative_to=real)
+    assert ((share >= RULES.medium_at).astype(int) + (share >= RULES.high_at)).tolist() == expected.tolist()
+    assert expected.tolist() != label(calmer, RULES, NullTracker()).tolist()
+
+
+def test_the_stage_trains_on_synthetic_persons_and_validates_on_real_ones(
+    real: Cohort, synthetic: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[int, Any] = {}
+    monkeypatch.setattr(stage, "train_risk", lambda *given: told.update(enumerate(given)))
+    rules = load_config(["labels=rules"]).labels
+    one, other = (each.with_risk(label(each, rules, NullTracker(), real)) for each in (synthetic, real))
+    store = SimpleNamespace(cohort=lambda *_: other)
+    for options in ((), ("risk.validate_on=synthetic",)):
+        config = load_config(["labels=rules", *options])
+        context: Any = SimpleNamespace(config=config, tracker=NullTracker(), store=store)
+        stage.trained(context, one, stage.validation_persons(context, other))
+        assert told[0] is one and told[6] is (None if options else other)
+        fired = concepts(one, rules, NullTracker(), real)
+        assert {name: rows.tolist() for name, rows in told[5].items()} == {n: r.tolist() for n, r in fired.items()}
 
 
 def fires(name: str, cohort: Cohort, base: Cohort, rules: RulesSettings = RULES) -> np.ndarray:

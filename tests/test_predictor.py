@@ -20,7 +20,7 @@ from predictor.calibration import brier, ece, ece_debiased, fit_temperature
 from predictor.dual_lstm import DualLSTMRisk, day_views, week_patterns
 from predictor.metrics import auc, risk_metrics
 from predictor.split import split_by_person
-from predictor.training import class_weights, hide_at_random, train_risk
+from predictor.training import batch_loss, class_weights, hide_at_random, persons, train_risk
 
 HIDDEN = ("dass_stress",)
 
@@ -200,6 +200,8 @@ def test_missing_days_count_as_fewer_days(cohort: Cohort) -> None:
     rng = np.random.default_rng(0)
     others, new = (replace(each, mask=rng.random(each.mask.shape) > 0.35) for each in (others, new))
     model = train_risk(cohort, gentle(60), HIDDEN, 0, NullTracker(), validation=others)
+    found = model.predict_cohort(others)[others.risk == 2, 2] >= model.alarm.item()
+    assert found.mean() == pytest.approx(0.8, abs=0.01)
     weeks = [replace(new, mask=new.mask & (np.arange(7) < days)[:, None]) for days in (4, 5, 7)]
     assert np.mean([ece_debiased(new.risk, model.predict_cohort(known)) for known in weeks]) < 0.03
 
@@ -304,6 +306,15 @@ def test_hiding_is_as_asked() -> None:
     # One week of three is not over yet; in three of five such weeks, Friday and what follows is still to come.
     all_touched = hide_at_random(torch.ones_like(mask), 1.0, torch.Generator().manual_seed(0))
     assert (~all_touched[:, 4:]).all((1, 2)).float().mean().item() == pytest.approx(0.2, abs=0.03)
+
+
+def test_days_are_hidden_while_it_learns(model: DualLSTMRisk, cohort: Cohort) -> None:
+    settings, people = gentle(1), persons(model, cohort)
+    whole, gappy = (
+        batch_loss(model, people, torch.ones(3), settings, replace(settings.graded, missing_share=share), seeded)
+        for share, seeded in ((0.0, torch.Generator()), (1.0, torch.Generator().manual_seed(0)))
+    )
+    assert gappy > whole + 0.02
 
 
 def test_artifact_round_trip_is_exact(model: DualLSTMRisk, holdout: tuple[Cohort, np.ndarray]) -> None:

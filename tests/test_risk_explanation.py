@@ -14,6 +14,7 @@ from torch import Tensor
 from core.cohort import Cohort
 from core.protocols import NullTracker, risk_score
 from core.signals import WEEKDAYS, names
+from predictor import explain
 from predictor.dual_lstm import DualLSTMRisk
 from predictor.explain import (
     TOLERANCE,
@@ -276,6 +277,10 @@ def test_drivers_of_a_batch_are_those_of_each_row(gentle_model: DualLSTMRisk) ->
     assert [len(row) for row in every] == [7] * 30
     assert dict(every[0])["gender=unheard of"] == 0
     assert [row[:2] for row in every] == batch_drivers(gentle_model, people, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(explain, "BATCH", 5)  # persons are explained in parts, each by their own name
+        in_parts = batch_drivers(gentle_model, people, 7)
+    assert [[name for name, _ in row] for row in in_parts] == [[name for name, _ in row] for row in every]
     alone = batch_drivers(gentle_model, people.select(np.array([4])), 7)[0]
     assert [name for name, _ in alone] == [name for name, _ in every[4]]
 
