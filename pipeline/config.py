@@ -193,6 +193,8 @@ def check_command_line(arguments: Sequence[str]) -> None:
     options, unknown = get_args_parser().parse_known_args(list(arguments))
     if unknown:
         raise ConfigError(f"unknown option '{unknown[0]}'; see python run_pipeline.py --help")
+    if options.help:
+        return
     texts = options.overrides
     try:
         overrides = OverridesParser.create().parse_overrides(texts)

@@ -104,7 +104,7 @@ def attributions(
                 gradient = torch.autograd.grad(value.sum(), point)[0]
             return gradient * (end[rows] - start[rows]), value.detach()
 
-        part, first, last = integrate(slope, batch, segments, tolerance)
+        part, first, last = integrate(slope, batch, segments, tolerance, device=week.device)
         total += part / len(origins)
         reference += first / len(origins)
         score += last / len(origins)
@@ -125,7 +125,12 @@ class Nodes(NamedTuple):
 
 
 def integrate(
-    slope: Slope, batch: int, segments: int = SEGMENTS, tolerance: float = TOLERANCE, halvings: int = HALVINGS
+    slope: Slope,
+    batch: int,
+    segments: int = SEGMENTS,
+    tolerance: float = TOLERANCE,
+    halvings: int = HALVINGS,
+    device: torch.device | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Integral over 0..1 of the parts of a derivative, for each of ``batch`` rows.
 
@@ -145,8 +150,9 @@ def integrate(
         pieces = [slope(r, s) for r, s in zip(row.split(CHUNK), share.split(CHUNK), strict=True)]
         return Nodes(share, torch.cat([piece[0] for piece in pieces]), torch.cat([piece[1] for piece in pieces]))
 
-    row = torch.arange(batch).repeat(segments)
-    edges = nodes(torch.arange(batch).repeat(segments + 1), torch.linspace(0, 1, segments + 1).repeat_interleave(batch))
+    row = torch.arange(batch, device=device)
+    ends = torch.linspace(0, 1, segments + 1, device=device).repeat_interleave(batch)
+    edges, row = nodes(row.repeat(segments + 1), ends), row.repeat(segments)
     left, right = (Nodes(*(t[start : start + len(row)] for t in edges)) for start in (0, batch))
     first, last = edges.value[:batch], edges.value[-batch:]
     total, settled = torch.zeros_like(edges.parts[:batch]), torch.zeros(batch, device=first.device)

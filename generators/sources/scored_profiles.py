@@ -104,7 +104,7 @@ def _known(values: pd.Series, levels: tuple[str, ...], column: str, path: str, t
         shown = [f"'{value}' of {count}{_near(str(value), levels)}" for value, count in unseen.head(_SHOWN).items()]
         more = f" and {len(unseen) - _SHOWN} more" if len(unseen) > _SHOWN else ""
         tracker.note(
-            f"{path}: column '{column}' holds categories that training never saw, which count as no category: "
+            f"{path}: column '{column}' holds categories that training never saw, which count as other, that is as none of its own: "
             f"{', '.join(shown)}{more} (of {len(values)} persons); known are {', '.join(levels)}"
         )
     return values.fillna(UNKNOWN).to_numpy(object)
