@@ -273,5 +273,5 @@ def test_a_wrong_dass_table_is_refused(tmp_path: Path, change: Change, message: 
 def test_dass_separated_by_commas_says_so(tmp_path: Path) -> None:
     chosen = write_dass(tmp_path)
     dass_table(30, np.random.default_rng(0)).to_csv(tmp_path / "data.csv", index=False)
-    with pytest.raises(DataError, match=r"set data\.separator=','"):
+    with pytest.raises(DataError, match=r"set \"data\.separator=','\""):
         read(chosen)
