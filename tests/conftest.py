@@ -1,12 +1,15 @@
-"""What several test files share: a run of the smoke preset, made once."""
+"""What several test files share: a run of the smoke preset, made once by every worker."""
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
+from threadpoolctl import threadpool_limits
 
 from pipeline.command import execute
 from pipeline.config import load_config
@@ -14,6 +17,9 @@ from pipeline.store import RunStore
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data"
+# Tests run in as many processes as there are cores: two threads in each would wait for each other.
+ONE_THREAD = threadpool_limits(1)
+torch.set_num_threads(1)
 
 
 def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -24,6 +30,7 @@ def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         cwd=ROOT,
         check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 
 

@@ -129,6 +129,7 @@ def test_intervals_hold_their_value() -> None:
     assert scores["x_low"] == pytest.approx(0.705) and scores["x_high"] == pytest.approx(0.895)
 
 
+@pytest.mark.slow
 def test_the_projects_own_rows_are_measured_kept_and_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "results.json"
     benchmark.main(["--quick", "--seeds", "1", "--persons", "100", "--rows", OURS, "--out", str(out)])
