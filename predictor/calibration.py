@@ -17,14 +17,13 @@ BINS = 15
 PRIOR_STRENGTH = 1.0  # pseudo-observations that hold temperature at 1 and bias at its start
 
 
-def fit_temperature(logits: Tensor, labels: Tensor, bias: Tensor, fit_bias: bool = True) -> tuple[Tensor, Tensor]:
+def fit_temperature(logits: Tensor, labels: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Temperature (scalar) and bias ``[3]`` that minimise cross-entropy of ``logits / T + bias`` on held-out persons.
 
     Args:
         logits: ``[N, 3]``.
         labels: int64 ``[N]``.
         bias: where the bias starts: ``-log w`` undoes training with class weights ``w`` exactly, in expectation.
-        fit_bias: False keeps the bias at its start.
 
     Raises:
         NumericalError: the fit diverged.
@@ -33,8 +32,7 @@ def fit_temperature(logits: Tensor, labels: Tensor, bias: Tensor, fit_bias: bool
     start = bias.double()
     log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
     shift = torch.zeros_like(start, requires_grad=True)
-    free = [log_temperature, shift] if fit_bias else [log_temperature]
-    optimizer = torch.optim.LBFGS(free, max_iter=100, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([log_temperature, shift], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
