@@ -9,7 +9,7 @@ from torch import Tensor
 from core.errors import ConfigError, DataError
 from core.patients import Patients
 from core.protocols import RiskModel, risk_score
-from core.settings import Count, Fraction, NonNegative
+from core.settings import Count, Fraction, NonNegative, Positive
 from core.treatments import TREATMENTS
 
 REWARD_TERMS = ("improvement", "treatment_cost", "adverse_cost", "spread_cost", "remission_bonus")
@@ -28,6 +28,9 @@ class EnvSettings:
     treatment_cost: dict[str, NonNegative]  # per week at intensity 1, by treatment
     adverse_cost: NonNegative  # per adverse event
     spread_cost: NonNegative  # per between-person sd of model disagreement
+    spread_limit: (
+        Positive | None
+    )  # a week of more disagreement than this truncates: nobody knows what follows; None: never
 
 
 def cost_table(settings: EnvSettings) -> Tensor:

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.errors import DataError, NumericalError
+from core.errors import DataError
 from core.patients import Patients
 from core.protocols import Dynamics, RiskModel, State, risk_score
 from core.random import stream_keys, stream_uniform
-from core.treatments import CONTROL, MAX_INTENSITY, MIN_INTENSITY, TREATMENTS
+from core.treatments import CONTROL, TREATMENTS
+from envs.checks import check_action, check_finite
 from envs.observation import bounded, observation_layout
 from envs.rewards import EnvSettings, baseline_probabilities, cost_table, eligible_rows, reward_terms
 
@@ -129,17 +130,16 @@ class Simulation:
 
         Raises:
             DataError: an action has the wrong shape, is not finite or out of range.
-            NumericalError: the risk of some patient is not finite.
+            NumericalError: a number of some patient became NaN or infinite: days, state, risk, reward or observation.
         """
         treatment, intensity = treatment.to(self.device), intensity.to(self.device, torch.float32)
-        self._check_action(treatment, intensity)
+        check_action(treatment, intensity, self.num_envs)
         dose = torch.where(treatment == CONTROL, 0.0, intensity)
         keys = stream_keys(self.seeds, self.episode, self.week + 1)
         self.state, outcome = self.dynamics.step(self.state, treatment, dose, keys)
         e, before = self._episodes, self.risk
         probabilities = self.risk_model.probabilities(self._static_features(), outcome.week).float()
         risk = risk_score(probabilities)
-        self._check_finite(risk)
 
         well_weeks = torch.where(risk < self.settings.remission_threshold, e["well_weeks"] + 1, 0)
         remission = well_weeks >= self.settings.remission_weeks
@@ -161,10 +161,20 @@ class Simulation:
             "last_dose": dose,
             "adverse": outcome.adverse,
         }
-        truncated = (self.week >= self.settings.horizon) & ~remission
-        extra = {"intensity": dose, "level": outcome.level, "spread": outcome.spread, "remission": remission}
-        reward = torch.stack(list(terms.values())).sum(dim=0)
-        return Step(self._observe(), reward, remission, truncated, {**self.info(), **terms, **extra})
+        exceeded = self._beyond_limit(outcome.spread)
+        truncated = ((self.week >= self.settings.horizon) | exceeded) & ~remission
+        extra = {"intensity": dose, "level": outcome.level, "spread": outcome.spread, "spread_exceeded": exceeded}
+        reward, observation = torch.stack(list(terms.values())).sum(dim=0), self._observe()
+        made = {"week": outcome.week, "level": outcome.level, "spread": outcome.spread}
+        state = {f"state '{name}'": value for name, value in self.state.items()}
+        judged = {"risk": risk, "reward": reward, "observation": observation}
+        check_finite(made | state | judged, self._ids[self.rows], self.week, self.patients.signals)
+        info = {**self.info(), **terms, **extra, "remission": remission}
+        return Step(observation, reward, remission, truncated, info)
+
+    def _beyond_limit(self, spread: Tensor) -> Tensor:
+        limit = self.settings.spread_limit
+        return torch.zeros_like(spread, dtype=torch.bool) if limit is None else spread > limit
 
     @property
     def rows(self) -> Tensor:
@@ -187,7 +197,7 @@ class Simulation:
         """Where the episodes stand: ``patient_id``, ``week``, ``risk``, ``adverse`` ``[B]``, ``probabilities`` ``[B, 3]``.
 
         ``step`` adds the reward's terms (costs negative), ``intensity`` (that counted: 0 for Control), ``remission``,
-        ``spread`` ``[B]`` and ``level`` ``[B, C]`` (physical units).
+        ``spread``, ``spread_exceeded`` ``[B]`` and ``level`` ``[B, C]`` (physical units).
         """
         e = self._episodes
         found = {name: e[name] for name in ("week", "risk", "adverse", "probabilities")}
@@ -215,26 +225,3 @@ class Simulation:
             e["adverse"][:, None],
         ]
         return torch.cat([part.float() for part in parts], dim=1)
-
-    def _check_action(self, treatment: Tensor, intensity: Tensor) -> None:
-        expected = (self.num_envs,)
-        if treatment.shape != expected or intensity.shape != expected:
-            raise DataError(
-                f"action: treatment has shape {tuple(treatment.shape)} and intensity {tuple(intensity.shape)}, expected {expected} both"
-            )
-        if treatment.dtype != torch.int64 or bool(((treatment < 0) | (treatment >= len(TREATMENTS))).any()):
-            raise DataError(
-                f"action: treatment is {treatment.tolist()[:8]} ({treatment.dtype}), expected int64 from 0 to {len(TREATMENTS) - 1}"
-            )
-        # Written so that NaN fails too; a hair of tolerance for float32's 0.1.
-        good = (intensity >= MIN_INTENSITY - 1e-6) & (intensity <= MAX_INTENSITY + 1e-6) | (treatment == CONTROL)
-        if not bool((good & torch.isfinite(intensity)).all()):
-            raise DataError(
-                f"action: intensity is {intensity.tolist()[:8]}, expected {MIN_INTENSITY:g} to {MAX_INTENSITY:g}"
-            )
-
-    def _check_finite(self, risk: Tensor) -> None:
-        if not bool(torch.isfinite(risk).all()):
-            place = int(torch.nonzero(~torch.isfinite(risk))[0])
-            patient, week = int(self._ids[self.rows[place]]), int(self.week[place]) + 1
-            raise NumericalError(f"risk of patient {patient} became {float(risk[place])} in week {week}")
