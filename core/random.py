@@ -25,7 +25,6 @@ def _signed(value: int) -> int:
 _GAMMA = _signed(0x9E3779B97F4A7C15)
 _MIX_1 = _signed(0xBF58476D1CE4E5B9)
 _MIX_2 = _signed(0x94D049BB133111EB)
-_LOW_32 = 0xFFFFFFFF
 
 
 def numpy_generator(seed: int, *names: str) -> np.random.Generator:
@@ -54,40 +53,64 @@ def seeded_init(seed: int) -> Iterator[None]:
         yield
 
 
-def _shift_right(x: Tensor, bits: int) -> Tensor:
-    """Logical (unsigned) right shift of int64."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def _mix(x: Tensor) -> Tensor:
-    """SplitMix64's finaliser: a bijection on 64-bit integers that avalanches."""
-    x = (x ^ _shift_right(x, 30)) * _MIX_1
-    x = (x ^ _shift_right(x, 27)) * _MIX_2
-    return x ^ _shift_right(x, 31)
+def _mix_(x: Tensor) -> Tensor:
+    """SplitMix64's finaliser, in place: a bijection on 64-bit integers that avalanches."""
+    shifted = torch.empty_like(x)  # one scratch for all: memory, not arithmetic, is what large batches wait for
+    for bits, factor in ((30, _MIX_1), (27, _MIX_2), (31, None)):
+        torch.bitwise_right_shift(x, bits, out=shifted)
+        x ^= shifted.bitwise_and_((1 << (64 - bits)) - 1)  # torch's shift carries the sign along
+        if factor is not None:
+            x *= factor
+    return x
 
 
 def stream_keys(seed: int | Tensor, *counters: int | Tensor) -> Tensor:
     """Fold ``seed`` and ``counters`` (ints or int64 ``[B]``, broadcast) into int64 keys of the broadcast shape."""
-    key = _mix(torch.as_tensor(seed, dtype=torch.int64) + _GAMMA)
+    return fold_keys(_mix_(torch.as_tensor(seed, dtype=torch.int64) + _GAMMA), *counters)
+
+
+def fold_keys(keys: Tensor, *counters: int | Tensor) -> Tensor:
+    """Fold further ``counters`` into keys: ``stream_keys(seed, a, b)`` is ``fold_keys(stream_keys(seed, a), b)``."""
     for counter in counters:
-        key = _mix((key ^ torch.as_tensor(counter, dtype=torch.int64).to(key.device)) * _MIX_2 + _GAMMA)
-    return key
+        keys = keys ^ torch.as_tensor(counter, dtype=torch.int64).to(keys.device)
+        keys = _mix_(keys.mul_(_MIX_2).add_(_GAMMA))
+    return keys
 
 
 def _words(keys: Tensor, n: int) -> Tensor:
-    """``[B, n]`` 64-bit words of each key's stream."""
+    """``[n, B]`` 64-bit words of each key's stream: number by number in memory, so that all that follows runs along B."""
     offsets = torch.arange(1, n + 1, dtype=torch.int64, device=keys.device) * _GAMMA
-    return _mix(keys.unsqueeze(-1) + offsets)
+    return _mix_(keys.unsqueeze(0) + offsets.view(n, *[1] * keys.ndim))
 
 
 def stream_uniform(keys: Tensor, n: int) -> Tensor:
     """Uniform numbers in (0, 1): float64 ``[B, n]`` from keys ``[B]``."""
-    return (_shift_right(_words(keys, n), 12).to(torch.float64) + 0.5) * 2.0**-52
+    return _uniform(_words(keys, n)).movedim(0, -1)
 
 
 def stream_normal(keys: Tensor, n: int) -> Tensor:
-    """Standard normal numbers: float64 ``[B, n]`` from keys ``[B]`` (Box-Muller, two numbers a word)."""
-    words = _words(keys, (n + 1) // 2)
-    radius = torch.sqrt(-2.0 * torch.log((_shift_right(words, 32).to(torch.float64) + 0.5) * 2.0**-32))
-    angle = (2.0 * math.pi * 2.0**-32) * (words & _LOW_32).to(torch.float64)
-    return torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=-1)[..., :n]
+    """Standard normal numbers: float32 ``[B, n]`` from keys ``[B]`` (Box-Muller, two numbers a word)."""
+    return _normal(_words(keys, (n + 1) // 2))[:n].movedim(0, -1)
+
+
+def stream_draws(keys: Tensor, uniforms: int, normals: int) -> tuple[Tensor, Tensor]:
+    """Both at once, from words of their own: float64 ``[B, uniforms]`` and float32 ``[B, normals]``."""
+    words = _words(keys, uniforms + (normals + 1) // 2)
+    return _uniform(words[:uniforms]).movedim(0, -1), _normal(words[uniforms:])[:normals].movedim(0, -1)
+
+
+def _uniform(words: Tensor) -> Tensor:
+    high = (words >> 12) & ((1 << 52) - 1)
+    return (high.to(torch.float64) + 0.5) * 2.0**-52
+
+
+def _normal(words: Tensor) -> Tensor:
+    """Twice as many normals as ``words``, which are used up. The signed halves of a word are as good as unsigned ones:
+    one gives the radius by its size (31 bits, so up to 6.7), the other the angle (-pi to pi)."""
+    radius = (words >> 32).to(torch.float32).abs_().add_(0.5).mul_(2.0**-31)
+    radius.log_().mul_(-2.0).clamp_(min=0.0).sqrt_()
+    angle = words.bitwise_left_shift_(32).to(torch.float32).mul_(2.0 * math.pi * 2.0**-64)
+    normal = angle.new_empty(2 * len(words), *words.shape[1:])
+    torch.cos(angle, out=normal[: len(words)]).mul_(radius)
+    torch.sin(angle, out=normal[len(words) :]).mul_(radius)
+    return normal
