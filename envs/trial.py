@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from core.batching import product, take, turned
 from core.errors import ConfigError
 from core.patients import Patients
 from core.protocols import Outcome, State
-from core.random import stream_keys, stream_normal, stream_uniform
+from core.random import stream_draws, stream_keys, stream_normal
 from core.settings import Fraction, NonNegative, Positive
 from core.signals import DAYS, WEEKEND, Signals, names
 from core.treatments import TREATMENTS
@@ -127,6 +127,7 @@ class Trial:
         days[list(WEEKEND)] = 1.0
         self.weekend = (days - days.mean())[:, None] * row([s.weekend for s in signals])
 
+        self.active = torch.arange(1, len(TREATMENTS), device=device)[:, None]  # (A, 1)
         treatments = [settings.treatments[name] for name in ACTIVE]
         self.effect = _effects([t.effect for t in treatments], patients.signals).to(device)  # (A, C)
         self.side_effect = _effects([t.side_effect for t in treatments], patients.signals).to(device)
@@ -140,26 +141,31 @@ class Trial:
 
         self.carry, self.mix = _residual_process(patients.signals, settings)
         self.carry, self.mix = self.carry.to(device), self.mix.to(device)
-        self.response, self.frailty = _latents(patients, settings, seed)  # (N, A), (N,)
+        response, self.frailty = _latents(patients, settings, seed)  # (N, A), (N,)
         reliability = row([_reliability(s.icc, s.lag1) for s in signals])
-        self.deviation = reliability * (patients.week.mean(dim=1) - self.mean) / self.between  # (N, C)
+        deviation = reliability * (patients.week.mean(dim=1) - self.mean) / self.between  # (N, C)
+        self.response, self.deviation = turned(response), turned(deviation)
+        self.sunday = turned(patients.week[:, -1])
 
     def start(self, rows: Tensor, keys: Tensor) -> State:
         """The state after the baseline week; it takes no randomness, as a person's latents are their own."""
-        b, zeros = len(rows), self.deviation.new_zeros
+
+        def zeros(numbers: int) -> Tensor:
+            return self.deviation.new_zeros(numbers, len(rows)).T
+
         state = {
             "rows": rows,
             "week": torch.zeros_like(rows),
-            "response": self.response[rows],
+            "response": take(self.response, rows),
             "frailty": self.frailty[rows],
-            "deviation": self.deviation[rows],
-            "exposure": zeros(b, len(ACTIVE)),
-            "weeks_on": zeros(b, len(ACTIVE)),
-            "drift": zeros(b, len(self.mean)),
-            "side_effect": zeros(b, len(self.mean)),
+            "deviation": take(self.deviation, rows),
+            "exposure": zeros(len(ACTIVE)),
+            "weeks_on": zeros(len(ACTIVE)),
+            "drift": zeros(len(self.mean)),
+            "side_effect": zeros(len(self.mean)),
         }
         level = self._standing(state)
-        sunday = self.patients.week[rows, -1] - self._physical(level)
+        sunday = take(self.sunday, rows) - self._physical(level)
         residual = (sunday / self.within - self.weekend[-1]) / self._spread(level)  # as ``step`` puts a day together
         return {**state, "residual": residual.clamp(-3.0, 3.0)}
 
@@ -167,20 +173,19 @@ class Trial:
         """One week: ``treatment`` int64 ``[B]``, ``intensity`` float32 ``[B]``, ``keys`` int64 ``[B]``."""
         b, c = len(treatment), len(self.mean)
         dose = self._dose(treatment, intensity)
-        noise = stream_normal(keys, DAYS * c + c)
-        adverse = stream_uniform(stream_keys(keys, 1), 1)[:, 0] < self._adverse_probability(state, dose)
+        uniform, noise = stream_draws(keys, 1, DAYS * c + c)
+        adverse = uniform[:, 0] < self._adverse_probability(state, dose)
         state = self._advance(state, dose, adverse.float())
-        state["drift"] = state["drift"] + self._drift_shock * noise[:, DAYS * c :].float()
+        state["drift"] = state["drift"] + self._drift_shock * noise[:, DAYS * c :]
 
         level = self._standing(state)  # (B, C)
-        # (B, 7C): what is left of last Sunday plus this week's innovations, in within-person sd. float64, so that the
-        # batch a patient is drawn in does not show.
-        residual = state["residual"].double() @ self.carry + noise[:, : DAYS * c] @ self.mix
-        days = residual.view(b, DAYS, c).float()
-        state["residual"] = days[:, -1]
+        # (B, 7C): what is left of last Sunday plus this week's innovations, in within-person sd.
+        residual = product(state["residual"], self.carry) + product(noise[:, : DAYS * c], self.mix)
+        state["residual"] = residual[:, -c:].clone()
         physical = self._physical(level)
-        week = physical[:, None] + self.within * (self._spread(level)[:, None] * days + self.weekend)
-        week = torch.minimum(torch.maximum(week, self.low), self.high)
+        days = residual.T.view(DAYS, c, b).permute(2, 0, 1)  # (B, 7, C); in place from here, as memory is what it costs
+        week = days.mul_(self._spread(level)[:, None]).add_(self.weekend).mul_(self.within).add_(physical[:, None])
+        week = torch.clamp_(week, self.low, self.high)
         return state, Outcome(week, adverse, physical, torch.zeros_like(physical[:, 0]))
 
     def expected_level(self, state: State, treatment: Tensor, intensity: Tensor) -> Tensor:
@@ -209,15 +214,15 @@ class Trial:
 
     def _dose(self, treatment: Tensor, intensity: Tensor) -> Tensor:
         """``[B, A]``: the intensity in the chosen treatment's place; Control leaves all at 0."""
-        return F.one_hot(treatment, len(TREATMENTS))[:, 1:] * intensity[:, None].to(self.mean.dtype)
+        return torch.where(treatment == self.active, intensity.to(self.mean.dtype), 0.0).T
 
     def _adverse_probability(self, state: State, dose: Tensor) -> Tensor:
         return ((self.hazard * dose.square()).sum(dim=1) * state["frailty"]).clamp(max=1.0)
 
     def target_exposure(self, dose: Tensor, weeks_on: Tensor) -> Tensor:
         """``[B, A]``: the exposure that a dose held for ever would reach; the Hill curve is 1 at intensity 1."""
-        scale = 1 + self.half_dose**self.hill
-        hill = scale * dose**self.hill / (dose**self.hill + self.half_dose**self.hill)
+        half, risen = self.half_dose**self.hill, dose**self.hill
+        hill = (1 + half) * risen / (risen + half)
         adherence = self.adherence * (1 - self.adherence_fall * dose.square())
         return hill * adherence * torch.exp(-self.disengagement * weeks_on)
 
@@ -233,7 +238,7 @@ class Trial:
             "exposure": state["exposure"] + rate * (target - state["exposure"]),
             "weeks_on": state["weeks_on"] + chosen,
             "drift": self.settings.drift_memory * state["drift"],
-            "side_effect": (chosen * adverse[:, None]) @ self.side_effect,
+            "side_effect": product(chosen * adverse[:, None], self.side_effect),
         }
 
     def _standing(self, state: State) -> Tensor:
@@ -242,11 +247,11 @@ class Trial:
         unhealthy = state["deviation"] * self.better < 0
         baseline = state["deviation"] * torch.where(unhealthy, 1 - passed[:, None], 1.0)
         cap = self.settings.saturation
-        gain = cap * torch.tanh((state["exposure"] * state["response"]) @ self.effect / cap)
+        gain = cap * torch.tanh(product(state["exposure"] * state["response"], self.effect) / cap)
         return baseline + gain + state["drift"] + state["side_effect"]
 
     def _physical(self, level: Tensor) -> Tensor:
-        return torch.minimum(torch.maximum(self.mean + self.between * level, self.low), self.high)
+        return torch.clamp(torch.addcmul(self.mean, self.between, level), self.low, self.high)
 
     def _spread(self, level: Tensor) -> Tensor:
         """``[B, C]``: factor on the within-person sd; days of the distressed are less regular."""
@@ -308,7 +313,7 @@ def _residual_process(signals: Signals, settings: TrialSettings) -> tuple[Tensor
         carry[:, day] = np.diag(phi ** (day + 1))
         for past in range(day + 1):
             mix[past, :, day] = factor.T * phi ** (day - past)
-    return torch.from_numpy(carry.reshape(c, DAYS * c)), torch.from_numpy(mix.reshape(DAYS * c, DAYS * c))
+    return torch.from_numpy(carry.reshape(c, -1)).float(), torch.from_numpy(mix.reshape(DAYS * c, -1)).float()
 
 
 def _latents(patients: Patients, settings: TrialSettings, seed: int) -> tuple[Tensor, Tensor]:
