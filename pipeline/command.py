@@ -16,6 +16,7 @@ from rich.markup import escape
 from core.errors import ConfigError, ManoError
 from pipeline import console as screen
 from pipeline.config import CONF, Config, build, check_command_line, plain
+from pipeline.dataset import export_dataset
 from pipeline.journey import show_journey
 from pipeline.predict import predict
 from pipeline.quality_table import QUALITY_STAGES, stage_quality
@@ -25,10 +26,11 @@ from pipeline.stages import STAGES
 from pipeline.store import RunStore, write_bytes, write_json
 from pipeline.trial import show_trial
 
-# What reads a finished run and adds nothing to it.
-COMMANDS = {"journey": show_journey, "predict": predict, "trial": show_trial}
+# What reads a finished run and changes none of its stages.
+COMMANDS = {"journey": show_journey, "predict": predict, "trial": show_trial, "dataset": export_dataset}
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
-PER_COMMAND = ("stage", "run", "force", "patient", "input", "predict")  # what belongs to one command, not to the run
+# What belongs to one command, not to the run.
+PER_COMMAND = ("stage", "run", "force", "patient", "input", "predict", "dataset")
 
 
 def run(arguments: Sequence[str]) -> int:

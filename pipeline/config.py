@@ -6,6 +6,7 @@ a key into one line that names the key, what was got and what was expected.
 
 import difflib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le, Lt, MinLen
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -35,6 +37,7 @@ from intervention.trial_effects import Finding
 from intervention.trials import TrialsSettings
 from intervention.twin_quality import TwinQualitySettings
 from intervention.twin_training import TwinSettings
+from pipeline.recording import DatasetSettings
 from predictor.settings import RiskSettings
 
 # Leaves room for the seeds counted up from it; libraries below take 32 bits.
@@ -60,6 +63,7 @@ StageName = Literal[
     "journey",
     "predict",
     "trial",
+    "dataset",
 ]
 
 
@@ -131,6 +135,7 @@ class Config:
     policy: PolicySettings
     evaluate: EvaluateSettings
     predict: PredictSettings
+    dataset: DatasetSettings
     published: tuple[Finding, ...]
 
 
@@ -145,7 +150,9 @@ def load_config(overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: one line naming the key, what was got and what was expected.
     """
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    # Inside the command Hydra stands already, on the same files, and will not be set up twice.
+    standing = GlobalHydra.instance().is_initialized()
+    with nullcontext() if standing else initialize_config_dir(str(CONF), version_base="1.3"):
         try:
             composed = compose("config", overrides=list(overrides))
         except (HydraException, OmegaConfBaseException) as error:
