@@ -1,6 +1,6 @@
 """Patients: the persons an environment can draw, ready for batched simulation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -47,6 +47,10 @@ class Patients:
             self.encoder,
             self.scaler,
         )
+
+    def to(self, device: str | torch.device) -> "Patients":
+        """The same with its tensors on a device; what is built with it follows ``week.device``."""
+        return replace(self, features=self.features.to(device), week=self.week.to(device))
 
     def row_of(self, patient_id: int) -> int:
         """The row of a patient id.

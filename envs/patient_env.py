@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from core.errors import ConfigError, DataError
 from core.patients import Patients
 from core.protocols import Dynamics, RiskModel
-from core.treatments import CONTROL
+from envs.history import History
 from envs.rewards import EnvSettings
 from envs.simulation import Simulation
-from envs.spaces import action_space, batch_of_one, decode, observation_space
+from envs.spaces import action_space, decode, observation_space
 
+SEED_LIMIT = 1 << 63  # a stream's seed is an int64; Gymnasium's may be any whole number
 RENDER_MODES = ["ansi", "rgb_array"]
 
 
@@ -32,24 +33,28 @@ class PatientEnv(gym.Env[Any, Any]):
     spread_cost * model disagreement + remission_bonus`` on remission. The first term telescopes over an episode.
 
     **Episode.** Starts after a patient's baseline week. Remission (risk score below ``remission_threshold`` for
-    ``remission_weeks`` weeks running) terminates it, the horizon truncates it.
+    ``remission_weeks`` weeks running) terminates it, the horizon truncates it. With a ``spread_limit``, so does a week in
+    which the models disagree by more (``spread``; the Twin's only, Trial has one truth): what follows is beyond
+    what they know, so value the state by bootstrapping, as at any truncation.
 
     **Reset.** ``reset(seed=...)`` fixes the patient and all chance, and every episode after it; it equals sub-environment 0
     of a vector environment reset with that seed. ``options={"patient_id": 17}`` chooses the patient (any, also one
     whose risk is too low to be drawn).
 
     **Info.** ``patient_id``, ``week``, ``risk``, ``probabilities`` (Low, Medium, High), ``adverse``; after a step also
-    the terms of the reward (costs negative), ``intensity``, ``remission``, ``level`` (the true weekly level where the
-    dynamics know it, physical units) and ``spread`` (disagreement between models).
+    the terms of the reward (costs negative), ``intensity`` (that counted: 0 for Control), ``remission``, ``level`` (the
+    true weekly level where the dynamics know it, physical units), ``spread`` (sd between the models' expected levels, in
+    between-person sd) and ``spread_exceeded`` (it was beyond ``spread_limit``).
 
-    **Render.** ``ansi``: text; ``rgb_array``: a picture of the weeks so far.
+    **Render.** ``ansi``: a line of text a week; ``rgb_array``: a picture of the weeks so far, of constant size.
 
     Args:
         patients: whom episodes draw; ``dynamics`` must be built with the same.
         form: ``Dict``, ``Box``, ``Discrete`` or ``MultiDiscrete``.
 
     Raises:
-        DataError: an action is not of the action space, or the patient is unknown.
+        DataError: an action is not of the action space, an option or the patient is unknown.
+        NumericalError: days, state, risk, reward or observation became NaN or infinite.
         ResetNeeded: ``step`` without a running episode.
     """
 
@@ -70,7 +75,7 @@ class PatientEnv(gym.Env[Any, Any]):
         self.observation_space = observation_space(self.simulation.layout)
         self.action_space = action_space(form)
         self._seeded = self._running = False
-        self._history: list[Any] = []
+        self._history = None if render_mode is None else History(self.simulation)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -79,22 +84,25 @@ class PatientEnv(gym.Env[Any, Any]):
         if seed is None and not self._seeded:
             seed = int(self.np_random.integers(2**31))
         if seed is not None:
-            self.simulation.reseed(torch.tensor([seed]))
+            self.simulation.reseed(torch.tensor([seed % SEED_LIMIT]))
             self._seeded = True
+        check_options(options, {"patient_id"})
         rows = patient_rows(self.patients, options, 1)
         observation = self.simulation.reset(rows=rows)
-        self._running, self._history = True, []
-        self._remember(None, 0.0)
+        self._running = True
+        if self._history is not None:
+            self._history.begin(np.ones(1, dtype=bool))
         return observation[0].numpy(force=True), self._info(self.simulation.info())
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         if not self._running:
             raise ResetNeeded("no episode is running: call reset() before step()")
-        treatment, intensity = decode(self.form, batch_of_one(self.form, action), 1)
+        treatment, intensity = decode(self.form, action)
         step = self.simulation.step(torch.from_numpy(treatment), torch.from_numpy(intensity))
         terminated, truncated = bool(step.terminated[0]), bool(step.truncated[0])
         self._running = not (terminated or truncated)
-        self._remember(int(treatment[0]), 0.0 if treatment[0] == CONTROL else float(intensity[0]))
+        if self._history is not None:
+            self._history.add(treatment, intensity)
         return (
             step.observation[0].numpy(force=True),
             float(step.reward[0]),
@@ -104,39 +112,38 @@ class PatientEnv(gym.Env[Any, Any]):
         )
 
     def render(self) -> Any:
-        if self.render_mode is None:
+        if self.render_mode is None or self._history is None:
             gym.logger.warn("render() needs a render_mode: make the environment with render_mode='ansi' or 'rgb_array'")
             return None
-        if not self._history:
+        if not self._history.weeks[0]:
             raise ResetNeeded("nothing to render: call reset() first")
         # Imported when a picture is asked for: matplotlib is slow to load.
-        from envs.rendering import render_image, render_text
+        from envs.rendering import render
 
-        patient, signals = int(self.patients.ids[int(self.simulation.rows[0])]), self.patients.signals
-        if self.render_mode == "ansi":
-            return render_text(patient, self._history, signals)
-        settings = self.settings
-        return render_image(patient, self._history, signals, settings.horizon, settings.remission_threshold)
-
-    def _remember(self, treatment: int | None, intensity: float) -> None:
-        """Keep the week for ``render``; nothing is kept where nothing can be rendered."""
-        if self.render_mode is None:
-            return
-        from envs.rendering import WeekRecord
-
-        days, risk = self.simulation.days[0].numpy(force=True), float(self.simulation.risk[0])
-        adverse = bool(self.simulation.info()["adverse"][0])
-        self._history.append(WeekRecord(days, risk, treatment, intensity, adverse))
+        return render(self.render_mode, self._history, 0, self.settings)
 
     @staticmethod
     def _info(info: dict[str, torch.Tensor]) -> dict[str, Any]:
         """Plain Python numbers, and arrays where a value is a vector."""
-        return {name: v[0].numpy(force=True) if v.ndim > 1 else v[0].item() for name, v in info.items()}
+        return {name: v[0].numpy(force=True).copy() if v.ndim > 1 else v[0].item() for name, v in info.items()}
 
 
 def check_render_mode(render_mode: str | None) -> None:
     if render_mode is not None and render_mode not in RENDER_MODES:
         raise ConfigError(f"render_mode '{render_mode}' is unknown; expected one of {', '.join(RENDER_MODES)}")
+
+
+def check_options(options: dict[str, Any] | None, known: set[str]) -> None:
+    """Refuse options that nothing reads.
+
+    Raises:
+        DataError: there is one.
+    """
+    unknown = sorted(set(options or {}) - known)
+    if unknown:
+        raise DataError(
+            f"reset: options has '{unknown[0]}', expected {' or '.join(map(repr, sorted(known)))}; rename or remove it"
+        )
 
 
 def patient_rows(patients: Patients, options: dict[str, Any] | None, n: int) -> torch.Tensor | None:

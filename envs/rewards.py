@@ -28,9 +28,7 @@ class EnvSettings:
     treatment_cost: dict[str, NonNegative]  # per week at intensity 1, by treatment
     adverse_cost: NonNegative  # per adverse event
     spread_cost: NonNegative  # per between-person sd of model disagreement
-    spread_limit: (
-        Positive | None
-    )  # a week of more disagreement than this truncates: nobody knows what follows; None: never
+    spread_limit: Positive | None  # a week of more disagreement truncates, as the models no longer know; None: never
 
 
 def cost_table(settings: EnvSettings) -> Tensor:

@@ -6,25 +6,53 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from core.errors import DataError
+from core.errors import ConfigError, DataError
 from core.patients import Patients
 from core.protocols import Dynamics, RiskModel
-from core.treatments import MAX_INTENSITY, MIN_INTENSITY, TREATMENTS
+from envs.patient_env import check_options, patient_rows
 from envs.rewards import EnvSettings
 from envs.simulation import Simulation, Step
-from envs.spaces import observation_space
+from envs.spaces import action_space, decode, decode_pair, observation_space, pair_space
+from envs.vector_env import PatientVectorEnv
+
+
+def make_vec_env(env_id: str, n_envs: int = 1, seed: int | None = None, **env_kwargs: Any) -> "PatientVecEnv":
+    """A registered id as SB3 takes it, all environments in one batch; the name is that of SB3's own function.
+
+    ``env_kwargs``: what ``gym.make`` takes (``run``, ``device``). Environment i has the seed ``seed + i``; None draws one.
+
+    Raises:
+        ConfigError: the id's actions are a Dict; ``run`` is missing or does not exist.
+    """
+    made = gym.make_vec(env_id, num_envs=n_envs, **env_kwargs).unwrapped
+    assert isinstance(made, PatientVectorEnv)
+    if seed is None:
+        seed = int(np.random.SeedSequence().generate_state(1)[0])
+    world = made.simulation
+    return PatientVecEnv(world.patients, world.dynamics, world.risk_model, world.settings, n_envs, seed, form=made.form)
 
 
 class PatientVecEnv(VecEnv):
     """``num_envs`` patients for SB3, resetting by itself.
 
-    Action: Box ``(2,)``, column 0 the treatment's index (rounded), column 1 u in [0, 1], given as intensity 0.1 + 0.9 u.
+    ``form``: ``Box``, ``Discrete`` or ``MultiDiscrete`` as in ``envs.spaces``, for SB3's own agents (which take no Dict); or
+    None for the dual-head policy's: Box ``(2,)``, column 0 the treatment's index (rounded), column 1 u in [0, 1], given as
+    intensity 0.1 + 0.9 u.
+
     ``infos`` of a finished episode hold ``terminal_observation``, ``TimeLimit.truncated``, ``episode`` (r, l) and what
-    it came to: ``remission``, ``risk``, ``dose_weeks``, ``adverse_events``; others are empty. ``last`` is the whole Step.
+    it came to: ``remission``, ``risk``, ``dose_weeks``, ``adverse_events``, ``spread_exceeded``; others are empty.
+    ``reset_infos`` hold ``patient_id``. ``last`` is the whole Step. ``set_options({"patient_id": 17})`` before ``reset``
+    chooses patients, one for all or (a list of such options) one each.
+
+    Raises:
+        DataError: an action is not of the action space, an option or the patient is unknown.
+        ResetNeeded: ``step`` before the first ``reset``.
+        NumericalError: days, state, risk, reward or observation became NaN or infinite.
     """
 
     last: Step
@@ -37,13 +65,17 @@ class PatientVecEnv(VecEnv):
         settings: EnvSettings,
         num_envs: int,
         seed: int,
+        form: str | None = None,
     ) -> None:
+        if form == "Dict":
+            raise ConfigError(
+                "stable-baselines3's agents take no Dict actions; expected form Box, Discrete or MultiDiscrete"
+            )
         self.simulation = Simulation(patients, dynamics, risk_model, settings, num_envs, seed)
-        self.render_mode = None
-        high = np.array([len(TREATMENTS) - 1, 1], np.float32)
-        space = gym.spaces.Box(np.zeros(2, np.float32), high, dtype=np.float32)
+        self.render_mode, self.form, self._running = None, form, False
+        space = pair_space() if form is None else action_space(form)
         super().__init__(num_envs, observation_space(self.simulation.layout), space)
-        self._actions: NDArray[Any] = np.zeros((num_envs, 2), np.float32)
+        self._actions: Any = None
         self._sums = np.zeros((num_envs, 4))  # return, weeks, dose-weeks, adverse events of the running episodes
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
@@ -54,22 +86,32 @@ class PatientVecEnv(VecEnv):
         return [seed + i for i in range(self.num_envs)]
 
     def reset(self) -> VecEnvObs:
-        self._sums[:] = 0.0
-        self.reset_infos = [{} for _ in range(self.num_envs)]
-        return self.simulation.reset().numpy(force=True)
+        observation = self.simulation.reset(rows=self._chosen_rows()).numpy(force=True)
+        self._sums[:], self._running = 0.0, True
+        self.reset_infos = [{"patient_id": patient} for patient in self.simulation.info()["patient_id"].tolist()]
+        self._reset_options()
+        return observation
+
+    def _chosen_rows(self) -> torch.Tensor | None:
+        """Rows of the patients that ``set_options`` named."""
+        for options in self._options:
+            check_options(options, {"patient_id"})
+        named = [options["patient_id"] for options in self._options if "patient_id" in options]
+        if named and len(named) != self.num_envs:
+            raise DataError(
+                f"set_options: {len(named)} of {self.num_envs} environments have a patient_id, expected all or none; name the others too"
+            )
+        return patient_rows(self.simulation.patients, {"patient_id": named} if named else None, self.num_envs)
 
     def step_async(self, actions: NDArray[Any]) -> None:
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        if self._actions.shape != (self.num_envs, 2) or not np.isfinite(self._actions).all():
-            raise DataError(
-                f"actions have shape {self._actions.shape} or are not finite, expected finite {(self.num_envs, 2)}"
-            )
-        actions = torch.as_tensor(self._actions, dtype=torch.float32)
-        treatment = actions[:, 0].round().long()
-        step = self.simulation.step(treatment, MIN_INTENSITY + (MAX_INTENSITY - MIN_INTENSITY) * actions[:, 1])
-        self.last = step
+        if not self._running:
+            raise ResetNeeded("no episode is running: call reset() before step()")
+        n, form = self.num_envs, self.form
+        treatment, intensity = decode_pair(self._actions, n) if form is None else decode(form, self._actions, n)
+        self.last = step = self.simulation.step(torch.from_numpy(treatment), torch.from_numpy(intensity))
         observation, reward = step.observation.numpy(force=True), step.reward.numpy(force=True)
         done = step.terminated | step.truncated
         dose, adverse = step.info["intensity"].numpy(force=True), step.info["adverse"].numpy(force=True)
@@ -93,6 +135,7 @@ class PatientVecEnv(VecEnv):
             "risk": float(step.info["risk"][i]),
             "dose_weeks": dose_weeks,
             "adverse_events": int(adverse_events),
+            "spread_exceeded": bool(step.info["spread_exceeded"][i]),
         }
 
     def close(self) -> None:

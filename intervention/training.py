@@ -157,7 +157,8 @@ class FiniteHorizon(VecEnvWrapper):
     def step_wait(self) -> VecEnvStepReturn:
         observation, reward, done, infos = self.venv.step_wait()
         for row in np.flatnonzero(done):
-            infos[row]["TimeLimit.truncated"] = False
+            # A week beyond what the models know is no end: what follows it is still worth something.
+            infos[row]["TimeLimit.truncated"] &= infos[row].get("spread_exceeded", False)
         return observation, reward, done, infos
 
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from core.cohort import Cohort
-from core.errors import DataError
+from core.errors import ArtifactError, DataError
 from core.patients import Patients, from_cohort
 from core.protocols import Dynamics, RiskModel
 from envs.rewards import EnvSettings, eligible
@@ -71,9 +71,20 @@ def holdout_patients(store: RunStore, settings: EnvSettings) -> Patients:
 
 
 def section(store: RunStore, stage: str, name: str, kind: type[S]) -> S:
-    """A configuration section as a finished stage used it."""
+    """A configuration section as a finished stage used it.
+
+    Raises:
+        ArtifactError: the stage was made by a version with other settings.
+    """
     value: Any = store.manifest(stage)["config"][name]
-    return TypeAdapter(kind).validate_python(value)
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, (name, *first["loc"])))
+        raise ArtifactError(
+            f"{store.folder(stage)}: made by another version, whose settings do not fit ({key}: {first['msg'].lower()}), expected this one's; rerun with `{store.command(stage, 'force=true')}`"
+        ) from error
 
 
 def trial_world(patients: Patients, risk: RiskModel, trial: TrialSettings, env: EnvSettings, seed: int) -> World:

@@ -19,6 +19,7 @@ from envs.trial import Trial, TrialSettings
 
 CONF = Path(__file__).parent.parent / "conf"
 T = TypeVar("T")
+World = tuple[Patients, Trial, SeverityIndex, EnvSettings]
 
 
 def settings(kind: type[T], name: str) -> T:
@@ -55,7 +56,11 @@ def people(n: int, seed: int = 0, signals: Signals = DEFAULT_SIGNALS) -> Patient
     return from_cohort(cohort, ProfileEncoder.fit(profiles), WeekScaler.fit(cohort))
 
 
-def simulation(patients: Patients, num_envs: int, seed: int = 0, first_env: int = 0) -> Simulation:
+def world_of(patients: Patients) -> World:
+    """Trial over these patients, judged by the severity index: what every face is built from."""
     index = SeverityIndex(patients.signals, patients.scaler)
-    trial = Trial(patients, trial_settings(), 0)
-    return Simulation(patients, trial, index, env_settings(), num_envs, seed, first_env)
+    return patients, Trial(patients, trial_settings(), 0), index, env_settings()
+
+
+def simulation(patients: Patients, num_envs: int, seed: int = 0, first_env: int = 0) -> Simulation:
+    return Simulation(*world_of(patients), num_envs, seed, first_env)

@@ -1,5 +1,9 @@
 """The registered environments of a run, as Gymnasium and stable-baselines3 meet them."""
 
+import json
+import shutil
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -8,11 +12,11 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_sb3
 
 import envs  # noqa: F401 - registers the ids
-from core.errors import ConfigError, DataError
+from core.errors import ArtifactError, ConfigError, DataError, MissingStageError
 from core.treatments import MAX_INTENSITY, MIN_INTENSITY
 from envs.sb3 import PatientVecEnv
 from pipeline.environments import run_world, trial_of
-from pipeline.store import RunStore
+from pipeline.store import RunStore, sha256
 
 FORMS = ("", "-Box", "-Discrete", "-MultiDiscrete")
 
@@ -52,8 +56,8 @@ def test_scalar_vector_and_sb3_agree_at_any_batch(smoke: RunStore, twin: bool) -
     sb3.reset()
     found = [sb3.step(np.stack([t, u], axis=1).astype(np.float32)) for t, u in zip(treatment, share, strict=True)]
     whole = vector(largest)
-    np.testing.assert_allclose(np.stack([np.c_[step[0], step[1]] for step in found]), whole, atol=1e-6)
-    np.testing.assert_allclose(vector(7), whole[:, :7], atol=1e-6)
+    np.testing.assert_allclose(np.stack([np.c_[step[0], step[1]] for step in found]), whole, atol=1e-5)
+    np.testing.assert_allclose(vector(7), whole[:, :7], atol=1e-5)
     for place in (0, 20):
         env = gym.make(f"Mano/{name}-v0", run=run)
         env.reset(seed=5 + place)
@@ -61,9 +65,9 @@ def test_scalar_vector_and_sb3_agree_at_any_batch(smoke: RunStore, twin: bool) -
             action = {"treatment": treatment[week, place], "intensity": dose[week, place : place + 1]}
             observation, reward, terminated, truncated, _ = env.step(action)
             if terminated or truncated:
-                assert float(reward) == pytest.approx(whole[week, place, -1], abs=1e-5)
+                assert float(reward) == pytest.approx(whole[week, place, -1], abs=1e-4)
                 break
-            np.testing.assert_allclose(observation, whole[week, place, :-1], atol=1e-6)
+            np.testing.assert_allclose(observation, whole[week, place, :-1], atol=1e-5)
 
 
 def test_what_cannot_be_loaded_says_so(tmp_path, smoke: RunStore) -> None:
@@ -73,6 +77,85 @@ def test_what_cannot_be_loaded_says_so(tmp_path, smoke: RunStore) -> None:
         gym.make("Mano/Twin-v0", run=str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match="patient_id 123456 is unknown"):
         gym.make("Mano/Twin-v0", run=str(smoke.root)).reset(options={"patient_id": 123456})
+    for broken, change in (
+        (copy_of(smoke, tmp_path / "twinless"), "twin"),
+        (copy_of(smoke, tmp_path / "bare"), "risk"),
+    ):
+        shutil.rmtree(broken / change)
+        for make in (gym.make, gym.make_vec):
+            with pytest.raises(
+                MissingStageError, match=rf"'{change}' has not been run; make it with .*stage={change}`"
+            ):
+                make("Mano/Twin-v0", run=str(broken))
+
+
+def copy_of(store: RunStore, folder: Path) -> Path:
+    """What an environment needs of a run."""
+    for stage in ("cohort", "risk", "trials", "twin"):
+        shutil.copytree(store.folder(stage), folder / stage)
+    return folder
+
+
+def test_parts_that_do_not_fit_together_are_named(tmp_path, smoke: RunStore) -> None:
+    """A cohort of other signals than its risk model's, and a run made by a version with other settings."""
+    other = copy_of(smoke, tmp_path / "other")
+    signals = json.loads((other / "cohort" / "signals.json").read_text())
+    signals[2]["name"] = "variability"
+    rewrite(other / "cohort", "signals.json", signals)
+    words = "reads the signals sleep_duration, .*heart_rate, stress, its cohort has .*variability, stress"
+    with pytest.raises(ArtifactError, match=words) as caught:
+        gym.make("Mano/Trial-v0", run=str(other))
+    assert "\n" not in str(caught.value) and "stage=risk force=true" in str(caught.value)
+    old = copy_of(smoke, tmp_path / "old")
+    manifest = json.loads((old / "trials" / "manifest.json").read_text())
+    del manifest["config"]["env"]["spread_limit"]
+    (old / "trials" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match=r"another version.*env.spread_limit.*rerun with .*stage=trials") as caught:
+        gym.make("Mano/Trial-v0", run=str(old))
+    assert "\n" not in str(caught.value)
+
+
+def rewrite(folder: Path, name: str, value: object) -> None:
+    """A file of a stage and its hash in the manifest, as if the stage had written it."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / name).write_text(json.dumps(value))
+    manifest["outputs"][name] = sha256(folder / name)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_settings_of_the_task_can_be_given(smoke: RunStore) -> None:
+    """The Twin's models always disagree by something, so that the least limit ends every course in its first week."""
+    run = str(smoke.root)
+    strict = gym.make_vec("Mano/Twin-Discrete-v0", num_envs=8, run=run, spread_limit=1e-9, remission_threshold=0.0)
+    strict.reset(seed=0)
+    _, _, terminated, truncated, infos = strict.step(np.full(8, 15))
+    assert truncated.all() and not terminated.any() and infos["final_info"]["spread_exceeded"].all()
+    short = gym.make("Mano/Trial-Discrete-v0", horizon=2, remission_threshold=0.0)
+    short.reset(seed=0)
+    assert [short.step(0)[3] for _ in range(2)] == [False, True]
+    for wrong in ({"horizon": 0}, {"spread_limit": -1.0}, {"treatment_cost": {"app": "much"}}):
+        with pytest.raises(ConfigError, match=rf"{next(iter(wrong))}.*expected") as caught:
+            gym.make("Mano/Trial-v0", **wrong)
+        assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_device_says_so() -> None:
+    for device in ("gpu0", *([] if torch.cuda.is_available() else ["cuda"])):
+        with pytest.raises(ConfigError, match=rf"device='{device}' cannot be used.*expected 'cpu'") as caught:
+            gym.make("Mano/Trial-v0", device=device)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("twin", [False, True])
+def test_a_gpu_gives_the_same_courses(smoke: RunStore, twin: bool) -> None:
+    name, run, paths = f"Mano/{'Twin' if twin else 'Trial'}-Discrete-v0", str(smoke.root), []
+    for device in ("cpu", "cuda"):
+        env = gym.make_vec(name, num_envs=16, run=run, device=device)
+        env.reset(seed=0)
+        assert env.unwrapped.simulation.days.device.type == device
+        paths.append(np.stack([env.step(np.full(16, 15))[0] for _ in range(3)]))
+    np.testing.assert_allclose(paths[0], paths[1], atol=1e-2)
 
 
 def test_a_world_without_a_run_is_the_same_every_time() -> None:
