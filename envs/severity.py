@@ -1,7 +1,9 @@
 """A documented severity index: risk in closed form, for environments without a trained risk model."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -32,21 +34,37 @@ class SeverityIndex:
 
     def probabilities(self, features: Tensor, week: Tensor, mask: Tensor | None = None) -> Tensor:
         """``[B, 3]`` from ``week`` ``[B, 7, C]``; days not observed in ``mask`` are left out."""
-        observed = torch.ones_like(week) if mask is None else mask.to(week.dtype)
-        count = observed.sum(dim=1).clamp(min=1.0)
-        mean = (week * observed).sum(dim=1) / count  # (B, C)
-        centre, between = week.new_tensor(self.scaler.mean), week.new_tensor(self.scaler.between)
-        better = week.new_tensor([float(s.better) for s in self.signals])
-        weights = week.new_tensor([WEIGHTS.get(name, OTHER_WEIGHT) for name in names(self.signals)])
-        index = (-better * (mean - centre) / between) @ weights
-        norm = float(weights.square().sum())
-        if "sleep_duration" in names(self.signals):
-            k = names(self.signals).index("sleep_duration")
-            deviation = (week[:, :, k] - mean[:, None, k]) * observed[:, :, k]
-            sd = (deviation.square().sum(dim=1) / (count[:, k] - 1).clamp(min=1.0)).sqrt()
+        observed = None if mask is None else mask.to(week.dtype)
+        mean = week.mean(dim=1) if observed is None else (week * observed).sum(dim=1) / _count(observed)  # (B, C)
+        signals, weights = names(self.signals), [WEIGHTS.get(name, OTHER_WEIGHT) for name in names(self.signals)]
+        slopes = [-s.better * w / sd for s, w, sd in zip(self.signals, weights, self.scaler.between, strict=True)]
+        # Signal by signal: loops along the batch, and no matrix product whose rounding depends on its size.
+        parts = [slope * (mean[:, k] - self.scaler.mean[k]) for k, slope in enumerate(slopes)]
+        norm = sum(weight**2 for weight in weights)
+        if "sleep_duration" in signals:
+            k = signals.index("sleep_duration")
             expected = math.sqrt(max(self.scaler.sd[k] ** 2 - self.scaler.between[k] ** 2, 1e-6))
-            index = index + IRREGULARITY_WEIGHT * (sd / expected - 1.0).clamp(-2.0, 2.0)
+            sd = _sd(week[:, :, k], mean[:, k], None if observed is None else observed[:, :, k])
+            parts.append(IRREGULARITY_WEIGHT * (sd / expected - 1.0).clamp(-2.0, 2.0))
             norm += IRREGULARITY_WEIGHT**2
+        index = _added(parts)
         index = index / math.sqrt(norm)
         medium, high = torch.sigmoid(SLOPE * (index - MEDIUM)), torch.sigmoid(SLOPE * (index - HIGH))
-        return torch.stack([1 - medium, medium - high, high], dim=1)
+        return torch.stack([1 - medium, medium - high, high]).T
+
+
+def _added(parts: Sequence[Tensor]) -> Tensor:
+    """Their sum, one after the other: a reduction takes them in an order that depends on the batch."""
+    return reduce(torch.add, parts)
+
+
+def _count(observed: Tensor) -> Tensor:
+    return observed.sum(dim=1).clamp(min=1.0)
+
+
+def _sd(days: Tensor, mean: Tensor, observed: Tensor | None) -> Tensor:
+    """``[B]`` from ``days`` ``[B, 7]`` around ``mean`` ``[B]``; 1 or 0 in ``observed`` says what counts."""
+    deviation = days - mean[:, None]
+    if observed is None:
+        return (_added(deviation.square().unbind(dim=1)) / (days.shape[1] - 1)).sqrt()
+    return ((deviation * observed).square().sum(dim=1) / (_count(observed) - 1).clamp(min=1.0)).sqrt()

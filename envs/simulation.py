@@ -2,22 +2,25 @@
 
 Environment i draws from streams keyed by (its seed, episode, week), its seed being ``seed + first_env + i`` as
 Gymnasium seeds sub-environments; so its trajectory does not depend on the batch it runs in. Seeds meant to be independent
-must therefore lie further apart than there are environments.
+must therefore lie further apart than there are environments. The last environment is repeated up to a whole tile
+(``core.batching``), so that not even rounding tells of the batch; outside nothing is seen of the copies.
 """
 
+from functools import reduce
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from core.batching import take, turned, whole_tiles
 from core.errors import DataError
 from core.patients import Patients
 from core.protocols import Dynamics, RiskModel, State, risk_score
-from core.random import stream_keys, stream_uniform
+from core.random import fold_keys, stream_keys, stream_uniform
+from core.signals import DAYS
 from core.treatments import CONTROL, TREATMENTS
 from envs.checks import check_action, check_finite
-from envs.observation import bounded, observation_layout
+from envs.observation import BOUND, bounded, observation_layout
 from envs.rewards import EnvSettings, baseline_probabilities, cost_table, eligible_rows, reward_terms
 
 
@@ -40,7 +43,7 @@ class Simulation:
     Attributes:
         layout: what the observation holds; ``layout.slices["risk"]`` and so on.
         pool: int64 ``[M]``, eligible rows.
-        state: the dynamics' state (Trial's includes ``response``), for privileged policies.
+        state: the dynamics' state (Trial's includes ``response``), for privileged policies; overwritten by ``reset``.
         rows, week, risk: ``[B]``, the patients, weeks elapsed and risk scores now.
     """
 
@@ -57,22 +60,41 @@ class Simulation:
         self.patients, self.dynamics, self.risk_model, self.settings = patients, dynamics, risk_model, settings
         self.num_envs, self.device = num_envs, patients.week.device
         self.layout = observation_layout(patients.signals, patients.encoder)
+        scaler = patients.scaler
         self._cost = cost_table(settings).to(self.device)
         self._baseline = baseline_probabilities(patients, risk_model)  # (N, 3)
         self.pool = torch.from_numpy(eligible_rows(self._baseline, settings.min_risk)).to(self.device)
-        scaled = patients.scaler.scale(patients.week).flatten(1)
-        self._static = bounded(torch.cat([scaled, patients.features], dim=1).float())  # (N, 7C + P)
         self._ids = torch.as_tensor(patients.ids, dtype=torch.int64, device=self.device)
-        self.state: State = {}
-        self.seeds = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+        self._weeks, self._first = turned(patients.week.flatten(1)), self._first_observations()  # (N, 7C), (N, D)
+        places = len(whole_tiles(torch.zeros(num_envs)))
+        # What changes in place, and therefore never leaves: each number's row runs along the batch.
+        self._view = self._first.new_zeros(self.layout.size, places)
+        self._parts = {part: self._view[where] for part, where in self.layout.slices.items()}
+        self._features = patients.features.new_zeros(places, patients.features.shape[1])
+        self._treatments = torch.arange(len(TREATMENTS), device=self.device)[:, None]
+        self._scale = [torch.tensor(value, device=self.device)[:, None] for value in (scaler.mean, scaler.sd)]
+        self._state: State = {}
+        self.seeds = torch.zeros(places, dtype=torch.int64, device=self.device)
         self.episode = torch.full_like(self.seeds, -1)
+        self._keys = torch.zeros_like(self.seeds)  # of the running episodes
         self.reseed(seed + first_env + torch.arange(num_envs))
+
+    def _first_observations(self) -> Tensor:
+        """``[N, D]``: what an episode of each patient begins with."""
+        scaled = bounded(self.patients.scaler.scale(self.patients.week).flatten(1))
+        first = scaled.new_zeros(len(scaled), self.layout.size)
+        features, risk = bounded(self.patients.features), risk_score(self._baseline)[:, None]
+        parts = {"week": scaled, "baseline": scaled, "profile": features, "probabilities": self._baseline, "risk": risk}
+        for part, values in parts.items():
+            first[:, self.layout.slices[part]] = values
+        return first
 
     def reseed(self, seeds: Tensor, which: Tensor | None = None) -> None:
         """Give the environments (or those True in ``which``) their seeds, int64 ``[B]``; call ``reset`` next."""
         given = torch.ones(self.num_envs, dtype=torch.bool) if which is None else which
-        self.seeds = torch.where(given.to(self.device), seeds.to(self.device, torch.int64), self.seeds)
-        self.episode = torch.where(given.to(self.device), -1, self.episode)
+        given = whole_tiles(given).to(self.device)
+        self.seeds = torch.where(given, whole_tiles(seeds).to(self.device, torch.int64), self.seeds)
+        self.episode = torch.where(given, -1, self.episode)
 
     @torch.no_grad()
     def reset(self, rows: Tensor | None = None, which: Tensor | None = None) -> Tensor:
@@ -85,44 +107,57 @@ class Simulation:
         Returns:
             The observations of all environments, ``[B, D]``.
         """
-        if which is None or not self.state:
-            index = torch.arange(self.num_envs, device=self.device)
+        if which is None or not self._state:
+            index = torch.arange(len(self.seeds), device=self.device)
         else:
-            index = torch.nonzero(which.to(self.device))[:, 0]
-        self.episode = self.episode.index_put((index,), self.episode[index] + 1)
-        keys = stream_keys(self.seeds[index], self.episode[index], 0)
+            index = torch.nonzero(whole_tiles(which.to(self.device)))[:, 0]
+        self.episode = self.episode.index_add(0, index, torch.ones_like(index))
+        episodes = stream_keys(self.seeds[index], self.episode[index])
+        self._keys = self._keys.index_copy(0, index, episodes)
+        keys = fold_keys(episodes, 0)
         if rows is None:
             draw = (stream_uniform(keys, 1)[:, 0] * len(self.pool)).long()
             rows = self.pool[draw]
-        elif rows.shape != index.shape:
-            raise DataError(f"reset: rows has shape {tuple(rows.shape)}, expected {tuple(index.shape)}")
-        self._begin(index, rows.to(self.device), stream_keys(keys, 1))
-        return self._observe()
+        else:
+            rows = self._with_copies(rows.to(self.device), index)
+        self._begin(index, rows, fold_keys(keys, 1))
+        return self._shown[: self.num_envs]
+
+    def _with_copies(self, rows: Tensor, index: Tensor) -> Tensor:
+        """``rows``, one for each environment in ``index``, and the last one's for its copies."""
+        given = int((index < self.num_envs).sum())
+        if rows.shape != (given,):
+            raise DataError(f"reset: rows has shape {tuple(rows.shape)}, expected {(given,)}")
+        return torch.cat([rows, rows[-1:].expand(len(index) - given)])
 
     def _begin(self, index: Tensor, rows: Tensor, keys: Tensor) -> None:
         """Put new episodes of ``rows`` into the places ``index``."""
-        probabilities, k, tried = self._baseline[rows], len(rows), len(TREATMENTS)
-        zeros = probabilities.new_zeros
+        probabilities, zeros = take(self._baseline, rows), torch.zeros_like(rows)
         fresh = {
             "rows": rows,
-            "week": torch.zeros_like(rows),
-            "days": self.patients.week[rows],
+            "patient_id": self._ids[rows],
+            "week": zeros,
+            "days": take(self._weeks, rows),
             "probabilities": probabilities,
             "risk": risk_score(probabilities),
-            "well_weeks": torch.zeros_like(rows),
-            "weeks_on": zeros(k, tried),
-            "doses": zeros(k, tried),
-            "risk_change": zeros(k, tried),
-            "last_treatment": zeros(k, tried),
-            "last_dose": zeros(k),
-            "adverse": zeros(k, dtype=torch.bool),
+            "well_weeks": zeros,
+            "tally": self._view.new_zeros(3 * len(TREATMENTS), len(rows)).T,
+            "adverse": zeros.bool(),
         }
-        state = self.dynamics.start(rows, keys)
-        if k == self.num_envs:
-            self._episodes, self.state = fresh, state
-        else:
-            self._episodes = {name: old.index_put((index,), fresh[name]) for name, old in self._episodes.items()}
-            self.state = {name: old.index_put((index,), state[name]) for name, old in self.state.items()}
+        state, observation = self.dynamics.start(rows, keys), self._first.index_select(0, rows)
+        self._features.index_copy_(0, index, self.patients.features.index_select(0, rows))
+        self._view.index_copy_(1, index, observation.T)
+        if len(rows) == len(self.seeds):
+            self._episodes, self._state, self._shown = fresh, state, observation
+            return
+        # What was handed out stays as it is: these are copies, but for the state, which is large.
+        self._episodes = {name: _replaced(old, index, fresh[name]) for name, old in self._episodes.items()}
+        self._shown = self._shown.index_copy(0, index, observation)
+        for name, old in self._state.items():
+            if old.is_inference() and not torch.is_inference_mode_enabled():
+                self._state[name] = old.index_put((index,), state[name])
+            else:
+                old.index_put_((index,), state[name])
 
     @torch.no_grad()
     def step(self, treatment: Tensor, intensity: Tensor) -> Step:
@@ -134,11 +169,12 @@ class Simulation:
         """
         treatment, intensity = treatment.to(self.device), intensity.to(self.device, torch.float32)
         check_action(treatment, intensity, self.num_envs)
+        treatment, intensity = whole_tiles(treatment), whole_tiles(intensity)
         dose = torch.where(treatment == CONTROL, 0.0, intensity)
-        keys = stream_keys(self.seeds, self.episode, self.week + 1)
-        self.state, outcome = self.dynamics.step(self.state, treatment, dose, keys)
-        e, before = self._episodes, self.risk
-        probabilities = self.risk_model.probabilities(self._static_features(), outcome.week).float()
+        e, before = self._episodes, self._episodes["risk"]
+        keys = fold_keys(self._keys, e["week"] + 1)
+        self._state, outcome = self.dynamics.step(self._state, treatment, dose, keys)
+        probabilities = self.risk_model.probabilities(self._features, outcome.week).float()
         risk = risk_score(probabilities)
 
         well_weeks = torch.where(risk < self.settings.remission_threshold, e["well_weeks"] + 1, 0)
@@ -146,52 +182,62 @@ class Simulation:
         terms = reward_terms(
             before, risk, self._cost[treatment] * dose, outcome.adverse, outcome.spread, remission, self.settings
         )
-        chosen = F.one_hot(treatment, len(TREATMENTS)).float()
+        chosen = treatment == self._treatments  # (5, B)
+        gained = torch.stack([torch.ones_like(dose), dose, before - risk])[:, None] * chosen  # (3, 5, B)
+        days = (
+            outcome.week.flatten(1) if outcome.week.is_contiguous() else outcome.week.permute(1, 2, 0).flatten(0, 1).T
+        )
         self._episodes = {
             "rows": e["rows"],
+            "patient_id": e["patient_id"],
             "week": e["week"] + 1,
-            "days": outcome.week,
+            "days": days,
             "probabilities": probabilities,
             "risk": risk,
             "well_weeks": well_weeks,
-            "weeks_on": e["weeks_on"] + chosen,
-            "doses": e["doses"] + chosen * dose[:, None],
-            "risk_change": e["risk_change"] + chosen * (before - risk)[:, None],
-            "last_treatment": chosen,
-            "last_dose": dose,
+            "tally": e["tally"] + gained.flatten(0, 1).T,
             "adverse": outcome.adverse,
         }
         exceeded = self._beyond_limit(outcome.spread)
-        truncated = ((self.week >= self.settings.horizon) | exceeded) & ~remission
+        truncated = ((self._episodes["week"] >= self.settings.horizon) | exceeded) & ~remission
         extra = {"intensity": dose, "level": outcome.level, "spread": outcome.spread, "spread_exceeded": exceeded}
-        reward, observation = torch.stack(list(terms.values())).sum(dim=0), self._observe()
+        reward = reduce(torch.add, terms.values())  # a reduction's order depends on the batch
+        self._shown = self._observe(chosen, dose)
         made = {"week": outcome.week, "level": outcome.level, "spread": outcome.spread}
-        state = {f"state '{name}'": value for name, value in self.state.items()}
-        judged = {"risk": risk, "reward": reward, "observation": observation}
-        check_finite(made | state | judged, self._ids[self.rows], self.week, self.patients.signals)
-        info = {**self.info(), **terms, **extra, "remission": remission}
-        return Step(observation, reward, remission, truncated, info)
+        state = {f"state '{name}'": value for name, value in self._state.items()}
+        judged = {"risk": risk, "reward": reward, "observation": self._shown}
+        check_finite(made | state | judged, self.info()["patient_id"], self.week, self.patients.signals)
+        n = self.num_envs
+        info = {
+            **self.info(),
+            **{name: value[:n] for name, value in {**terms, **extra, "remission": remission}.items()},
+        }
+        return Step(self._shown[:n], reward[:n], remission[:n], truncated[:n], info)
 
     def _beyond_limit(self, spread: Tensor) -> Tensor:
         limit = self.settings.spread_limit
         return torch.zeros_like(spread, dtype=torch.bool) if limit is None else spread > limit
 
     @property
+    def state(self) -> State:
+        return {name: value[: self.num_envs] for name, value in self._state.items()}
+
+    @property
     def rows(self) -> Tensor:
-        return self._episodes["rows"]
+        return self._episodes["rows"][: self.num_envs]
 
     @property
     def week(self) -> Tensor:
-        return self._episodes["week"]
+        return self._episodes["week"][: self.num_envs]
 
     @property
     def risk(self) -> Tensor:
-        return self._episodes["risk"]
+        return self._episodes["risk"][: self.num_envs]
 
     @property
     def days(self) -> Tensor:
         """``[B, 7, C]``: the latest week in physical units."""
-        return self._episodes["days"]
+        return self._episodes["days"][: self.num_envs].unflatten(1, (DAYS, -1))
 
     def info(self) -> dict[str, Tensor]:
         """Where the episodes stand: ``patient_id``, ``week``, ``risk``, ``adverse`` ``[B]``, ``probabilities`` ``[B, 3]``.
@@ -199,29 +245,32 @@ class Simulation:
         ``step`` adds the reward's terms (costs negative), ``intensity`` (that counted: 0 for Control), ``remission``,
         ``spread``, ``spread_exceeded`` ``[B]`` and ``level`` ``[B, C]`` (physical units).
         """
-        e = self._episodes
-        found = {name: e[name] for name in ("week", "risk", "adverse", "probabilities")}
-        return {"patient_id": self._ids[e["rows"]], **found}
+        names = ("patient_id", "week", "risk", "adverse", "probabilities")
+        return {name: self._episodes[name][: self.num_envs] for name in names}
 
-    def _static_features(self) -> Tensor:
-        return self.patients.features[self.rows]
-
-    def _observe(self) -> Tensor:
-        """``[B, D]`` in the order of ``layout``."""
+    def _observe(self, chosen: Tensor, dose: Tensor) -> Tensor:
+        """``[B, D]`` in the order of ``layout``, after a week under ``chosen`` ``[5, B]``; baseline and profile stand."""
         e, horizon = self._episodes, self.settings.horizon
-        weeks_on, doses = e["weeks_on"][:, 1:], e["doses"][:, 1:]
-        parts = [
-            bounded(self.patients.scaler.scale(e["days"]).flatten(1)),
-            self._static[e["rows"]],
-            e["probabilities"],
-            e["risk"][:, None],
-            weeks_on / horizon,
-            doses / weeks_on.clamp(min=1.0),
-            e["risk_change"][:, 1:],
-            e["last_treatment"],
-            e["last_dose"][:, None],
-            e["week"][:, None] / horizon,
-            e["well_weeks"][:, None] / self.settings.remission_weeks,
-            e["adverse"][:, None],
-        ]
-        return torch.cat([part.float() for part in parts], dim=1)
+        view = self._parts
+        weeks_on, doses, risk_change = e["tally"].T.unflatten(0, (3, -1))[:, 1:]  # (4, B) each
+        mean, sd = self._scale
+        week = torch.sub(e["days"].T.unflatten(0, (DAYS, -1)), mean, out=view["week"].unflatten(0, (DAYS, -1)))
+        week.div_(sd).clamp_(-BOUND, BOUND)
+        view["probabilities"].copy_(e["probabilities"].T)
+        view["risk"].copy_(e["risk"])
+        torch.div(weeks_on, horizon, out=view["weeks_on"])
+        torch.div(doses, weeks_on.clamp(min=1.0), out=view["mean_intensity"])
+        view["risk_change"].copy_(risk_change)
+        view["last_treatment"].copy_(chosen)
+        view["last_intensity"].copy_(dose)
+        torch.div(e["week"], horizon, out=view["time"][0])
+        torch.div(e["well_weeks"], self.settings.remission_weeks, out=view["well_weeks"][0])
+        view["adverse"].copy_(e["adverse"])
+        return self._view.T.contiguous()
+
+
+def _replaced(old: Tensor, index: Tensor, fresh: Tensor) -> Tensor:
+    """A copy of ``old`` with ``fresh`` in the rows ``index``."""
+    if old.ndim == 1:
+        return old.index_copy(0, index, fresh)
+    return old.T.index_copy(old.ndim - 1, index, fresh.T).T
