@@ -24,8 +24,18 @@ from envs.trial import TrialSettings
 from envs.vector_env import PatientVectorEnv
 from generators.labels import hidden_columns
 from generators.sources.reference import sample_reference
+from intervention.twin import TwinDynamics
 from pipeline.config import load_config
-from pipeline.parts import World, load_risk, load_twin, section, synthetic_patients, trial_world, twin_world
+from pipeline.parts import (
+    World,
+    load_risk,
+    load_twin,
+    require_members,
+    section,
+    synthetic_patients,
+    trial_world,
+    twin_world,
+)
 from pipeline.store import RunStore
 
 REFERENCE_PATIENTS = 2000  # persons an environment without a run draws from
@@ -152,15 +162,18 @@ def with_settings(world: World, kwargs: dict[str, Any]) -> EnvSettings:
     """The world's task with those of its settings that ``kwargs`` names, which are taken out of it.
 
     Raises:
-        ConfigError: a value is out of its range.
+        ConfigError: a value is out of its range, or disagreement is to count where there is none.
     """
     named = {field.name: kwargs.pop(field.name) for field in fields(EnvSettings) if field.name in kwargs}
     if not named:
         return world.settings
     try:
-        return TypeAdapter(EnvSettings).validate_python({**asdict(world.settings), **named})
+        settings = TypeAdapter(EnvSettings).validate_python({**asdict(world.settings), **named})
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(
             f"{'.'.join(map(str, first['loc']))} is {first['input']!r}, expected: {first['msg'].lower()}"
         ) from error
+    if isinstance(world.dynamics, TwinDynamics):
+        require_members(world.dynamics.twin, settings)
+    return settings

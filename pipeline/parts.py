@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from core.cohort import Cohort
-from core.errors import ArtifactError, DataError
+from core.errors import ArtifactError, ConfigError, DataError
 from core.patients import Patients, from_cohort
 from core.protocols import Dynamics, RiskModel
 from envs.rewards import EnvSettings, eligible
@@ -91,5 +91,24 @@ def trial_world(patients: Patients, risk: RiskModel, trial: TrialSettings, env: 
     return World(patients, Trial(patients, trial, seed), risk, env)
 
 
+def require_members(twin: Twin, env: EnvSettings) -> None:
+    """Refuse a cost or limit on disagreement where there is nobody to disagree, as it would do nothing.
+
+    Raises:
+        ConfigError: the Twin has one member only.
+    """
+    members = len(twin.networks())
+    if members == 1 and (env.spread_cost > 0 or env.spread_limit is not None):
+        raise ConfigError(
+            "env.spread_cost or env.spread_limit is set, but the Twin has 1 member and never disagrees, expected 2 or more; train it with `python run_pipeline.py stage=twin twin.members=3`"
+        )
+
+
 def twin_world(patients: Patients, risk: RiskModel, twin: Twin, env: EnvSettings) -> World:
+    """The Twin over these patients.
+
+    Raises:
+        ConfigError: disagreement is to count, but the Twin has one member only.
+    """
+    require_members(twin, env)
     return World(patients, TwinDynamics(twin, patients), risk, env)
