@@ -92,13 +92,13 @@ def test_every_face_gives_the_same_trajectories_at_any_batch(world, form):
     batches += [run_sb3(world, None if form == "Dict" else form, n) for n in (3, WIDE)]
     for steps in batches:
         for (observation, reward, done), expected in zip(steps, whole, strict=True):
-            np.testing.assert_allclose(observation, expected[0][: len(done)], atol=1e-5)
-            np.testing.assert_allclose(reward, expected[1][: len(done)], atol=2e-5)
+            np.testing.assert_array_equal(observation, expected[0][: len(done)])
+            np.testing.assert_array_equal(reward, expected[1][: len(done)])
             np.testing.assert_array_equal(done, expected[2][: len(done)])
     for place in (0, WIDE - 1):
         for (observation, reward, done), expected in zip(run_scalar(world, form, place), whole, strict=True):
-            np.testing.assert_allclose(observation, expected[0][place], atol=1e-5)
-            assert (reward, done) == (pytest.approx(expected[1][place], abs=2e-5), expected[2][place])
+            np.testing.assert_array_equal(observation, expected[0][place])
+            assert (reward, done) == (expected[1][place], expected[2][place])
 
 
 def test_part_of_a_batch_equals_the_whole(patients):
@@ -155,7 +155,7 @@ def alike(ours, theirs, where: str) -> None:
         for one, other in zip(ours, theirs, strict=True):
             alike(one, other, where) if other is not None else None
     else:
-        np.testing.assert_allclose(ours, theirs, atol=2e-5, err_msg=where)
+        np.testing.assert_array_equal(ours, theirs, err_msg=where)
 
 
 @pytest.mark.parametrize("mode", ["SAME_STEP", "NEXT_STEP"])
