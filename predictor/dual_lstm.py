@@ -15,11 +15,11 @@ from core.encoding import ProfileEncoder, WeekScaler
 from core.errors import ArtifactError, DataError
 from core.random import seeded_init
 from core.signals import DAYS, Signal, Signals, names
+from predictor.scoring import RUN, Scorer
 
 KIND = "dual_lstm_risk"
 VIEWS = 3  # what a day shows of each signal: its value, its distance from the week's own mean, whether it was observed
 PATTERNS = 7  # statistics of week_patterns
-RUN = 3  # days in a row that make a pattern
 BATCH = 4096
 
 
@@ -163,6 +163,7 @@ class DualLSTMRisk(nn.Module):
     def __init__(self, network: DualLSTM, encoder: ProfileEncoder, scaler: WeekScaler, signals: Signals) -> None:
         super().__init__()
         self.network, self.encoder, self.scaler, self.signals = network, encoder, scaler, signals
+        self._packed: tuple[Any, Scorer] | None = None
         self.register_buffer("temperature", torch.ones(DAYS + 1))
         self.register_buffer("bias", torch.zeros(DAYS + 1, len(RISK_CLASSES)))
         self.register_buffer("alarm", torch.full((), 0.5))
@@ -180,10 +181,23 @@ class DualLSTMRisk(nn.Module):
             week: ``[B, 7, C]``, physical units.
             mask: bool ``[B, 7, C]``, what was observed; all of it if None.
         """
+        if mask is None and self.network.shape["layers"] == 1 and not (self.training or torch.is_grad_enabled()):
+            return self._scores(whole_tiles(features), whole_tiles(week))[: len(features)]
         tiled = [None if each is None else whole_tiles(each) for each in (features, week, mask)]
         logits = self.raw_logits(*tiled)[: len(features)]  # type: ignore[arg-type]
         days = DAYS if mask is None else days_observed(mask).round().long()  # (B,)
         return torch.softmax(logits / self.temperature[days].unsqueeze(-1) + self.bias[days], dim=-1)
+
+    def _scores(self, features: Tensor, week: Tensor) -> Tensor:
+        """As :meth:`probabilities`, of complete weeks and without gradients."""
+        weights = tuple((weight.data_ptr(), weight._version) for weight in self.state_dict(keep_vars=True).values())
+        if self._packed is None or self._packed[0] != weights:  # trained, loaded or moved since
+            self._packed = weights, Scorer(self.network)
+        numbers = week.permute(1, 2, 0)  # (7, C, B)
+        mean, sd = (numbers.new_tensor(value)[:, None] for value in (self.scaler.mean, self.scaler.sd))
+        logits = self._packed[1](features, (numbers - mean) / sd)
+        calibrated = logits / self.temperature[DAYS] + self.bias[DAYS][:, None]
+        return torch.softmax(calibrated, dim=0).T
 
     def inputs(self, cohort: Cohort) -> tuple[Tensor, Tensor, Tensor]:
         """A cohort as ``(features, week, mask)`` on the model's device.

@@ -60,3 +60,19 @@ def test_what_was_handed_out_stays_as_it_was() -> None:
     simulation.step(torch.full((20,), 2), torch.full((20,), 0.7))
     simulation.reset()
     assert all(torch.equal(now, then) for now, then in zip(held, before, strict=True))
+
+
+@pytest.mark.parametrize("flags", [True, False])
+@torch.no_grad()
+def test_fast_scores_are_those_of_the_network_and_follow_its_weights(flags: bool) -> None:
+    model = build(PEOPLE.encoder, PEOPLE.scaler, PEOPLE.signals, 0, **{**SHAPE, "flags": flags}).eval()
+    everything = torch.ones_like(PEOPLE.week, dtype=torch.bool)  # a mask takes the general path
+    for seed in range(3):
+        draws = torch.Generator().manual_seed(seed)
+        for name, value in model.state_dict().items():
+            noise = torch.randn(value.shape, generator=draws)
+            value.copy_(noise.abs() + 0.5 if name.endswith(("scale", "temperature")) else 0.5 * noise)
+        exact = model.probabilities(PEOPLE.features, PEOPLE.week, everything)
+        fast = model.probabilities(PEOPLE.features, PEOPLE.week)
+        assert exact.std(dim=0).min() > 0.01  # it does tell persons apart
+        torch.testing.assert_close(fast, exact, atol=5e-6, rtol=0)
