@@ -74,5 +74,5 @@ def test_fast_scores_are_those_of_the_network_and_follow_its_weights(flags: bool
             value.copy_(noise.abs() + 0.5 if name.endswith(("scale", "temperature")) else 0.5 * noise)
         exact = model.probabilities(PEOPLE.features, PEOPLE.week, everything)
         fast = model.probabilities(PEOPLE.features, PEOPLE.week)
-        assert exact.std(dim=0).min() > 0.01  # it does tell persons apart
+        assert exact.std(dim=0).min() > 0.002  # it does tell persons apart
         torch.testing.assert_close(fast, exact, atol=5e-6, rtol=0)

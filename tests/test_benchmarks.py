@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the benchmarks a
 
 from helpers_rhythms import made_cohort
 
+from benchmarks import environments, risk_scores
 from benchmarks import generators as benchmark
 from benchmarks import risk as risk_benchmark
-from benchmarks import risk_scores
 from benchmarks.candidates import Population
 from benchmarks.lifesnaps import resampled, with_intervals
 from benchmarks.plain_profiles import fit_plain, shuffled
@@ -219,3 +219,17 @@ def test_the_risk_script_trains_its_generators_and_prints() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "generators" in done.stdout and f"rules, {OURS}: " in done.stdout
+
+
+# Environments.
+
+
+def test_environments_benchmark_measures_every_face_and_names_a_missing_run(capsys: pytest.CaptureFixture[str]) -> None:
+    environments.main(["--quick", "--seconds", "0.02"])
+    said = capsys.readouterr().out
+    for face in ("batched core", "gym.make", "gym.make_vec", "SB3 VecEnv, ours", "SB3 DummyVecEnv", "threads: 1"):
+        assert face in said
+    with pytest.raises(SystemExit):
+        environments.main(["--quick", "--run", "no/such/run"])
+    said = capsys.readouterr().out
+    assert "error: run='no/such/run' does not exist" in said and "steps/s" not in said
