@@ -28,7 +28,7 @@ class Finding:
 
     treatment: Literal["control", "app", "cbt", "exercise", "medication"]
     outcome: str  # what the study measured
-    measure: str  # what it is compared with: a signal's name, ``risk`` or ``remission``
+    measure: str  # what it is compared with: a signal's name, ``risk`` or ``recovered``
     metric: Literal["d", "min", "bpm", "share"]
     value: float | None  # None where the source gives a range alone
     low: float | None
@@ -46,12 +46,14 @@ class Course:
         level: ``[W, B, C]``, the true weekly levels in physical units.
         risk: ``[W, B]``, the risk score of the week that was observed.
         remitted: bool ``[W, B]``, remission so far, as the environment defines it.
+        returns: ``[B]``, what the environment pays until remission or its horizon.
     """
 
     before: Tensor
     level: Tensor
     risk: Tensor
     remitted: Tensor
+    returns: Tensor
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Arms:
         control: no treatment.
         treated: by treatment and intensity, kept to the end.
         stopped: by treatment, at one intensity, given up on the way.
+        min_risk: the risk score from which a person is in care.
     """
 
     control: Course
@@ -69,6 +72,7 @@ class Arms:
     stopped: dict[int, Course]
     patients: Patients
     units: int
+    min_risk: float
 
 
 @dataclass(frozen=True)
@@ -109,18 +113,20 @@ def simulate_arms(
     found = {name: _run(simulation, rows, keys, plans[name]) for name in tracker.track(plans, "arms", total=len(plans))}
     control = found.pop((CONTROL, 0.0, False))
     treated = {(t, dose): course for (t, dose, halted), course in found.items() if not halted}
-    return Arms(
-        control, treated, {t: course for (t, _, halted), course in found.items() if halted}, simulation.patients, units
-    )
+    stopped = {t: course for (t, _, halted), course in found.items() if halted}
+    return Arms(control, treated, stopped, simulation.patients, units, simulation.settings.min_risk)
 
 
 def _run(simulation: Simulation, rows: Tensor, seeds: Tensor, plan: Actions) -> Course:
     simulation.reseed(seeds)
     simulation.reset(rows=rows)
     before, (treatment, intensity) = simulation.risk.clone(), plan
-    steps = [simulation.step(treatment[:, w], intensity[:, w]).info for w in range(treatment.shape[1])]
-    level, risk, remission = (torch.stack([step[key] for step in steps]) for key in ("level", "risk", "remission"))
-    return Course(before, level, risk, remission.cummax(dim=0).values)
+    steps = [simulation.step(treatment[:, w], intensity[:, w]) for w in range(treatment.shape[1])]
+    level, risk, remission = (torch.stack([step.info[key] for step in steps]) for key in ("level", "risk", "remission"))
+    remitted = remission.cummax(dim=0).values
+    paid = torch.stack([step.reward for step in steps])
+    paid[1:] *= ~remitted[:-1]
+    return Course(before, level, risk, remitted, paid[: simulation.settings.horizon].sum(dim=0))
 
 
 def _stopped(plan: Actions, after: int) -> Actions:
@@ -146,6 +152,11 @@ def effects(arms: Arms, course: Course, week: int) -> dict[str, Effect]:
     signals = enumerate(arms.patients.signals)
     found = {signal.name: effect(level[:, k], control[:, k], arms.units) for k, signal in signals}
     return {**found, "risk": effect(course.risk[week - 1], arms.control.risk[week - 1], arms.units)}
+
+
+def best_arm(arms: Arms) -> tuple[int, float]:
+    """The treatment and the dose that, kept to the end, earn most: chosen on the patients they are judged by."""
+    return max(arms.treated, key=lambda plan: float(arms.treated[plan].returns.mean()))
 
 
 def gain(arms: Arms, course: Course) -> Tensor:

@@ -17,30 +17,34 @@ from pipeline.trial_table import (
     with_caption,
 )
 
+MARKS = {"risk": " *", "recovered": " †"}
 COLOURS = {"within": "green", "near": "yellow", "outside": "bold red"}
 
 
 def published_table(arms: Arms, findings: Sequence[Finding]) -> Group:
     """Every published value beside Trial's at the reference dose, with its standard error, and a verdict."""
-    measured = {signal.name for signal in arms.patients.signals} | {"risk", "remission"}
+    measured = {signal.name for signal in arms.patients.signals} | {"risk", "recovered"}
     missing = [finding.outcome for finding in findings if finding.measure not in measured]
     caption = (
-        f"Trial: after {EFFECT_WEEK} weeks (remission {WEEKS}) at dose {REFERENCE_DOSE:g}, ± 1.96 standard errors. Near: off by "
-        f"{NEAR:.0%} of the published value at most. * depression beside the risk score: a stand-in, for orientation."
+        f"Trial: treated minus Control in week {EFFECT_WEEK} at dose {REFERENCE_DOSE:g}, ± 1.96 standard errors. Near: off by {NEAR:.0%} of "
+        f"the published value at most. * depression beside the risk score: a stand-in, for orientation. † no longer "
+        f"depressed, beside a risk score below {arms.min_risk:g}, from which a person is in care, in week {WEEKS}."
     )
     shown = [finding for finding in findings if finding.measure in measured]
-    sources = dict.fromkeys(f"{finding.source} ({finding.weeks})" for finding in shown)
-    captions = [caption, f"Sources (weeks of treatment): {'; '.join(sources)}."]
+    sources = list(dict.fromkeys(f"{finding.source} ({finding.weeks})" for finding in shown))
+    numbered = "; ".join(f"[{number}] {source}" for number, source in enumerate(sources, 1))
+    captions = [caption, f"Sources (weeks of treatment): {numbered}."]
     captions += [f"Left out, as this run has no such signal: {', '.join(missing)}."] if missing else []
     table = new_table("Beside what was published", ("published", "", "Trial", "doses\n.25 to 1"), padding=0)
     table.add_column("verdict", no_wrap=True)
-    table.add_column("source", no_wrap=True)
+    table.add_column("source", justify="right", no_wrap=True)
     before = None
     for finding in shown:
         if finding.treatment != before:
             table.add_row(f"[bold]{LABELS[TREATMENTS.index(finding.treatment)]}[/]")
             before = finding.treatment
-        table.add_row(*published_row(arms, finding))
+        number = sources.index(f"{finding.source} ({finding.weeks})") + 1
+        table.add_row(*published_row(arms, finding), str(number))
     return with_caption(table, *captions)
 
 
@@ -52,21 +56,20 @@ def published_row(arms: Arms, finding: Finding) -> list[str]:
     verdict, miss = compare(finding, value)
     off = "" if verdict == "within" else f", {written(abs(miss), finding.metric, signed=False)} off"
     return [
-        finding.outcome + (" *" if finding.measure == "risk" else ""),
+        finding.outcome + MARKS.get(finding.measure, ""),
         as_published(finding),
         "%" if finding.metric == "share" else finding.metric,
         f"{written(value, finding.metric)} ± {written(1.96 * error, finding.metric, signed=False)}",
         f"{written(min(doses), finding.metric)}..{written(max(doses), finding.metric)}" if doses else "",
         f"[{COLOURS[verdict]}]{verdict}[/]{off}",
-        " ".join(finding.source.split()[:2]),
     ]
 
 
 def measure(arms: Arms, course: Course, finding: Finding) -> tuple[float, float]:
     """Trial's value of what was published, in its metric, and the standard error."""
-    if finding.measure == "remission":
-        remitted = course.remitted[-1].double().view(-1, arms.units).mean(dim=0)
-        return float(remitted.mean()), float(remitted.std()) / arms.units**0.5
+    if finding.measure == "recovered":
+        below = (course.risk[WEEKS - 1] < arms.min_risk).double().view(-1, arms.units).mean(dim=0)
+        return float(below.mean()), float(below.std()) / arms.units**0.5
     found = effects(arms, course, EFFECT_WEEK)[finding.measure]
     if finding.metric == "d":
         return found.d, found.error / found.sd

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from textwrap import fill
-from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -34,8 +33,6 @@ STOP = 8  # week after which the wash-out arms are untreated
 PER_HOUR = 60.0  # min
 COLUMNS = 98
 ACTIVE = range(CONTROL + 1, len(TREATMENTS))
-LEARNABLE = 0.25  # of stepped care's return: how far the best constant should be below it
-PRIVILEGE = 1.3  # times stepped care's return: what one who sees the response should earn at least
 
 
 def new_table(title: str, columns: Sequence[str], padding: int = 1) -> Table:
@@ -116,7 +113,7 @@ def onset_table(arms: Arms) -> Group:
     headers = [*(f"week {week}" for week in ONSET_WEEKS), f"left {WEEKS - STOP} weeks after\nstopping at week {STOP}"]
     table = new_table(f"Onset: share of the {WEEKS}-week effect that is there", headers)
     for treatment in ACTIVE:
-        shares = onset(gain(arms, arms.treated[treatment, REFERENCE_DOSE]), ONSET_WEEKS)
+        shares = onset(gain(arms, arms.treated[treatment, REFERENCE_DOSE])[:WEEKS], ONSET_WEEKS)
         left = left_after(gain(arms, arms.stopped[treatment]), STOP, WEEKS - STOP)
         cells = ["n/a"] * len(ONSET_WEEKS) if shares is None else [f"{share:.0%}" for share in shares]
         table.add_row(LABELS[treatment], *cells, "n/a" if left is None else f"{left:.0%}")
@@ -132,48 +129,23 @@ def remission_table(arms: Arms) -> Table:
 
 
 def share(course: Course) -> str:
-    return f"{course.remitted[-1].double().mean():.1%}"
+    return f"{course.remitted[WEEKS - 1].double().mean():.1%}"
+
+
+def recovered(arms: Arms) -> float:
+    """The share of the untreated whose risk score in the last week is too low to be in care: cases no longer."""
+    return float((arms.control.risk[WEEKS - 1] < arms.min_risk).double().mean())
 
 
 def natural_history(arms: Arms, env: EnvSettings) -> str:
-    """What becomes of the untreated: their mean risk, and who would no longer be taken into care."""
+    """What becomes of the untreated: their mean risk, who would no longer be taken into care, who remits."""
     control = arms.control
     risks = ", ".join(f"{control.risk[week - 1].mean():.2f}" for week in ONSET_WEEKS)
-    below = float((control.risk[-1] < env.min_risk).double().mean())
-    return (
-        f"  Remission: {env.remission_weeks} weeks running with a risk score below {env.remission_threshold:g}.\n"
-        f"  Untreated: mean risk score {control.before.mean():.2f} before, {risks} after {', '.join(map(str, ONSET_WEEKS))} weeks;\n"
-        f"  in week {WEEKS}, {below:.0%} are below {env.min_risk:g}, the score from which a person is in care.\n"
+    first = float((control.risk[0] < arms.min_risk).double().mean())
+    lines = (
+        f"Untreated: mean risk score {control.before.mean():.2f} before, {risks} after {', '.join(map(str, ONSET_WEEKS))} weeks. "
+        f"Below {arms.min_risk:g}, the score from which a person is in care: {first:.0%} in week 1 (by luck: they were chosen for a "
+        f"bad week), {recovered(arms):.0%} in week {WEEKS}. Remission here asks for more, {env.remission_weeks} weeks running "
+        f"below {env.remission_threshold:g}: {share(control)}."
     )
-
-
-def learning_lines(evaluate: dict[str, Any] | None) -> str:
-    """Whether choosing by patient pays: the best constant and one who sees the response, beside stepped care."""
-    if evaluate is None:
-        return "  the run has no evaluate stage: returns are not known"
-    policies = evaluate["policies"]
-    stepped, constant = (policies[name]["return"] for name in ("stepped_care", "best_constant"))
-    lines = [
-        f"  return of stepped care {stepped:.2f}, no treatment {policies['none']['return']:.2f}",
-        f"  best constant ({evaluate['best_constant']}) {constant:.2f}: "
-        + ratio(stepped > 0, f"{1 - constant / stepped:.0%} below stepped care" if stepped > 0 else "")
-        + f"; asked {LEARNABLE:.0%} or more: "
-        + met(stepped > 0 and constant <= (1 - LEARNABLE) * stepped),
-    ]
-    if "privileged" in policies:
-        best = policies["privileged"]["return"]
-        lines.append(
-            f"  privileged {best:.2f}: "
-            + ratio(stepped > 0, f"{best / stepped:.2f} times stepped care" if stepped > 0 else "")
-            + f"; asked {PRIVILEGE:g} or more: "
-            + met(stepped > 0 and best >= PRIVILEGE * stepped)
-        )
-    return "\n".join(lines)
-
-
-def ratio(known: bool, text: str) -> str:
-    return text if known else "no ratio, as stepped care earns nothing"
-
-
-def met(there: bool) -> str:
-    return "[green]met[/]" if there else "[bold red]not met[/]"
+    return "[bold]Natural history[/]\n" + fill(lines, COLUMNS, initial_indent="  ", subsequent_indent="  ")

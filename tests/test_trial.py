@@ -98,11 +98,18 @@ def test_dose_curve_plateaus_for_medication_and_turns_for_exercise(trial):
     assert medication[25].item() == pytest.approx(half, rel=1e-4)
 
 
-def test_app_engagement_decays_and_other_treatments_do_not(trial):
-    dose, app = trial._dose(*act(1, 0.5, 1)), 0
-    early, late = (trial.target_exposure(dose, torch.full((1, 4), w))[0, app] for w in (0.0, 10.0))
-    decay = trial.settings.treatments["app"].disengagement
-    assert late / early == pytest.approx(math.exp(-10 * decay), rel=1e-5)
+def test_engagement_decays_week_by_week(trial):
+    """Each treatment at its own rate, the app fastest; weeks spent on one do not tire of another."""
+    rates = {name: trial.settings.treatments[name].disengagement for name in ACTIVE}
+    assert max(rates, key=rates.get) == "app"
+    for place, name in enumerate(ACTIVE):
+        dose, weeks = trial._dose(*act(place + 1, 0.5, 1)), torch.zeros(1, len(ACTIVE))
+        fresh = trial.target_exposure(dose, weeks)[0, place]
+        weeks[0, place] = 10.0
+        assert trial.target_exposure(dose, weeks)[0, place] / fresh == pytest.approx(
+            math.exp(-10 * rates[name]), rel=1e-5
+        )
+        assert trial.target_exposure(dose, 10.0 - weeks)[0, place] == fresh
 
 
 def test_days_have_the_settings_lag_correlation_and_weekend():
@@ -166,7 +173,8 @@ def test_profile_shifts_the_response(trial):
     insomnia = (trial.patients.profiles["sleep_disorder"] == "Insomnia").to_numpy()
     plain = Trial(trial.patients, replace(trial.settings, modifiers=()), seed=0)
     ratio = (trial.response / plain.response).numpy()
-    assert ratio[insomnia, CBT - 1] == pytest.approx(math.exp(0.5), rel=1e-3)
+    [shift] = [m.shift for m in trial.settings.modifiers if m.level == "Insomnia"]
+    assert shift > 0 and ratio[insomnia, CBT - 1] == pytest.approx(math.exp(shift), rel=1e-3)
     assert ratio[~insomnia, CBT - 1] == pytest.approx(1.0, rel=1e-4)
     assert (ratio[:, EXERCISE - 1][trial.patients.profiles["physical_activity"] < 30] > 1).all()
 
@@ -196,8 +204,9 @@ def test_natural_recovery_is_partial_and_only_of_what_is_unhealthy(trial):
     levels = trial.expected_levels(start(trial), *act(0, 0.1), 52)
     z = (levels - trial.mean) / trial.between * trial.better
     first = trial.deviation * trial.better
-    unhealthy, share = first < -0.2, trial.settings.recovery_share
-    assert z[:, -1][unhealthy].div(first[unhealthy]).mean().item() == pytest.approx(1 - share, abs=0.01)
+    unhealthy, settings = first < -0.2, trial.settings
+    passed = settings.recovery_share * (1 - math.exp(-52 / settings.recovery_weeks))
+    assert z[:, -1][unhealthy].div(first[unhealthy]).mean().item() == pytest.approx(1 - passed, abs=0.01)
     torch.testing.assert_close(z[:, -1][first > 0], first[first > 0], atol=2e-4, rtol=1e-3)
 
 
