@@ -28,7 +28,9 @@ from core.settings import Count, Fraction, Positive
 from core.signals import DAYS
 from core.treatments import CONTROL, TREATMENTS
 
-ACTION = 2 * (len(TREATMENTS) - 1)  # one-hot of the four active treatments, and the same times intensity
+ACTIVE = len(TREATMENTS) - 1
+POWERS = 4  # of the intensity, from 0 on: dose curves rise, level off and may fall again
+ACTION = POWERS * ACTIVE  # width of an action
 RIDGE = 0.2  # what counts as little seen of a treatment, in dose squared
 
 
@@ -47,13 +49,17 @@ class TwinShape:
 
 
 def action_features(treatment: Tensor, intensity: Tensor) -> Tensor:
-    """``[..., 8]``: all zero for Control, whatever its intensity."""
+    """``[..., ACTION]``: which of the active treatments, the same times intensity, times its square, ...; all zero for
+    Control, whatever its intensity."""
     chosen = F.one_hot(treatment, len(TREATMENTS))[..., CONTROL + 1 :].to(intensity.dtype)
-    return torch.cat([chosen, chosen * intensity.unsqueeze(-1)], dim=-1)
+    powers = [chosen]
+    for _ in range(POWERS - 1):
+        powers.append(powers[-1] * intensity.unsqueeze(-1))
+    return torch.cat(powers, dim=-1)
 
 
 class Record(NamedTuple):
-    """What is known for certain of a course: ``traces`` of doses ``[..., T*8]`` (leaky means, one per retention), and
+    """What is known for certain of a course: ``traces`` of doses ``[..., T*ACTION]`` (leaky means, one per retention), and
     for each active treatment what the weeks showed under it: ``shown`` ``[..., A, C]``, sum of dose x deviation from the
     base, and ``seen`` ``[..., A]``, sum of dose squared; their ratio is the slope of a regression on the dose."""
 
@@ -64,19 +70,19 @@ class Record(NamedTuple):
     @classmethod
     def empty(cls, like: Tensor, retentions: int) -> "Record":
         """Of persons with base levels ``like`` ``[B, C]`` and no treatment yet."""
-        b, c, a = *like.shape, ACTION // 2
+        b, c, a = *like.shape, ACTIVE
         return cls(like.new_zeros(b, retentions * ACTION), like.new_zeros(b, a, c), like.new_zeros(b, a))
 
     def after(self, away: Tensor, action: Tensor, retention: tuple[float, ...]) -> "Record":
-        """After a week of mean ``away`` from the base ``[B, C]``, lived under ``action`` ``[B, 8]``."""
+        """After a week of mean ``away`` from the base ``[B, C]``, lived under ``action`` ``[B, ACTION]``."""
         keep = torch.tensor(retention, device=action.device, dtype=action.dtype).unsqueeze(-1)  # (T, 1)
         traces = keep * self.traces.unflatten(-1, (len(retention), ACTION)) + (1 - keep) * action.unsqueeze(-2)
-        dose = traces[..., ACTION // 2 :].mean(dim=-2)  # (B, A), over fast and slow traces
+        dose = traces[..., ACTIVE : 2 * ACTIVE].mean(dim=-2)  # (B, A), over fast and slow traces
         shown = self.shown + dose.unsqueeze(-1) * away.unsqueeze(-2)
         return Record(traces.flatten(-2), shown, self.seen + dose.square())
 
     def features(self) -> Tensor:
-        """``[..., T*8 + A*C + A]``: traces, slopes (shrunken to 0 where little was seen), how much was seen."""
+        """``[..., T*ACTION + A*C + A]``: traces, slopes (shrunken to 0 where little was seen), how much was seen."""
         slope = self.shown / (self.seen + RIDGE).unsqueeze(-1)
         return torch.cat([self.traces, slope.flatten(-2), self.seen], dim=-1)
 
@@ -121,23 +127,28 @@ def attend(query: Tensor, memory: Tensor, valid: Tensor) -> Tensor:
 
 
 class LevelLaw(NamedTuple):
-    """A mixture over a week's level: weights ``[..., K]``, means and sds ``[..., K, C]``."""
+    """A mixture over a week's level: weights ``[..., K]``; means, own sds and loadings ``[..., K, C]``. Within a mode the
+    signals move on their own and, by the loadings, together (as when a person turns out to respond)."""
 
     weight: Tensor
     mean: Tensor
     sd: Tensor
+    loading: Tensor
 
     def nll(self, level: Tensor) -> Tensor:
         """Negative log-likelihood of ``level`` ``[..., C]``, without the constant C log(2 pi)/2: ``[...]``."""
-        z = (level.unsqueeze(-2) - self.mean) / self.sd
-        joint = torch.log(self.weight) - (0.5 * z.square() + torch.log(self.sd)).sum(dim=-1)
+        z, w = (level.unsqueeze(-2) - self.mean) / self.sd, self.loading / self.sd
+        # the covariance diag(sd^2) + loading loading' inverted by Sherman and Morrison (1950)
+        common = 1 + w.square().sum(dim=-1)
+        distance = z.square().sum(dim=-1) - (z * w).sum(dim=-1).square() / common
+        joint = torch.log(self.weight) - 0.5 * (distance + torch.log(common)) - torch.log(self.sd).sum(dim=-1)
         return -torch.logsumexp(joint, dim=-1)
 
     def sample(self, uniform: Tensor, normal: Tensor) -> Tensor:
-        """``[B, C]`` from one uniform ``[B]`` and C normals ``[B, C]`` a row."""
+        """``[B, C]`` from one uniform ``[B]`` and 1 + C normals ``[B, 1+C]`` a row, the first one common to all signals."""
         mode = (uniform.unsqueeze(-1) > self.weight.cumsum(dim=-1)).sum(dim=-1).clamp(max=self.weight.shape[-1] - 1)
         row = torch.arange(len(mode), device=mode.device)
-        return self.mean[row, mode] + self.sd[row, mode] * normal
+        return self.mean[row, mode] + self.sd[row, mode] * normal[:, 1:] + self.loading[row, mode] * normal[:, :1]
 
 
 class Seq2Seq(nn.Module):
@@ -151,24 +162,29 @@ class Seq2Seq(nn.Module):
         self.shape = shape
         h, d, s, c = shape.encoder, shape.memory, shape.person, signals
         past = len(shape.retention) * ACTION  # width of the dose traces
-        known = h + s + past + (c + 1) * ACTION // 2  # width of a history
+        known = h + s + past + (c + 1) * ACTIVE  # width of a history
         self.register_buffer("low", low)
         self.register_buffer("high", high)
         self.person = nn.Linear(features + 2 * c, s)
         self.first = nn.Linear(s, 2 * h)
-        self.encoder = nn.LSTM(c + past + ACTION + 1 + c + DAYS, h, batch_first=True)
+        self.encoder = nn.LSTM(4 * c + past + ACTION + 1, h, batch_first=True)
         self.remember = nn.Linear(h, d)
-        # one query for the level, seven for the days
-        self.ask_history = nn.Linear(known, (1 + DAYS) * d)
-        self.ask_action = nn.Linear(ACTION, (1 + DAYS) * d, bias=False)
+        self.remember_day = nn.Linear(c, d, bias=False)
+        self.remember_weekday = nn.Parameter(torch.zeros(DAYS, d))
+        self.level_ask_history = nn.Linear(known, d)
+        self.level_ask_action = nn.Linear(ACTION, d, bias=False)
+        self.days_ask_history = nn.Linear(known, DAYS * d)
+        self.days_ask_action = nn.Linear(ACTION, DAYS * d, bias=False)
         self.level_linear = nn.Linear(2 * c, c)
         self.level_history = nn.Linear(known + 2 * c, shape.head)
         self.level_action = nn.Linear(ACTION + d, shape.head, bias=False)
         self.level_middle = nn.Linear(shape.head, shape.head)
         self.level_out = nn.Linear(shape.head, c)
-        self.law_hidden = nn.Linear(known + ACTION + d, shape.head)
-        self.law_out = nn.Linear(shape.head, shape.modes * (1 + 2 * c) + c)
-        self.adverse_hidden = nn.Linear(known + ACTION, shape.head)
+        self.law_history = nn.Linear(known, shape.head)
+        self.law_action = nn.Linear(ACTION + d, shape.head, bias=False)
+        self.law_out = nn.Linear(shape.head, shape.modes * (1 + 3 * c) + c)
+        self.adverse_history = nn.Linear(known, shape.head)
+        self.adverse_action = nn.Linear(ACTION, shape.head, bias=False)
         self.adverse_out = nn.Linear(shape.head, 1)
         self.begin = nn.Linear(known + ACTION + 1, 2 * shape.decoder)
         self.decoder = nn.LSTM(c + d + DAYS, shape.decoder, batch_first=True)
@@ -188,61 +204,54 @@ class Seq2Seq(nn.Module):
         return code, base
 
     def first_state(self, person: Tensor) -> LSTMState:
-        """The encoder's hidden and cell state before the first day, each ``[B, H]``."""
+        """The encoder's hidden and cell state before the baseline week, each ``[B, H]``."""
         hidden, cell = torch.tanh(self.first(person)).chunk(2, dim=-1)
         return hidden, cell
 
-    def read_days(
-        self,
-        weeks: Tensor,
-        base: Tensor,
-        traces: Tensor,
-        action: Tensor,
-        adverse: Tensor,
-        state: LSTMState,
-    ) -> tuple[Tensor, LSTMState]:
-        """Encode W weeks in z ``[B, W, 7, C]`` lived under ``action`` ``[B, W, 8]`` with ``adverse`` ``[B, W]``; ``traces``
-        ``[B, W, T*8]`` are those after each week.
+    def read_courses(
+        self, weeks: Tensor, base: Tensor, traces: Tensor, action: Tensor, adverse: Tensor, state: LSTMState
+    ) -> tuple[Tensor, Tensor, LSTMState]:
+        """Encode W weeks in z ``[B, W, 7, C]`` lived under ``action`` ``[B, W, ACTION]`` with ``adverse`` ``[B, W]``; ``traces``
+        ``[B, W, T*ACTION]`` are those after each week.
 
-        Returns the hidden state of every day ``[B, W*7, H]`` and the state after the last.
+        Returns the hidden state after each week ``[B, W, H]``, the memory of every day ``[B, W*7, D]`` and the state after
+        the last week.
         """
-        batch, number = weeks.shape[:2]
-        weekday = torch.eye(DAYS, device=weeks.device, dtype=weeks.dtype).expand(batch, number, DAYS, DAYS)
-        lived = self.lived(base.unsqueeze(1).expand(-1, number, -1), traces, action, adverse).unsqueeze(2)
-        days = torch.cat([lived.expand(-1, -1, DAYS, -1), weeks, weekday], dim=-1)  # (B, W, 7, I)
-        out, (hidden, cell) = self.encoder(days.flatten(1, 2), (state[0].unsqueeze(0), state[1].unsqueeze(0)))
-        return out, (hidden[0], cell[0])
+        bases = base.unsqueeze(1).expand(-1, weeks.shape[1], -1)
+        lived = self.lived(weeks, bases, traces, action, adverse)
+        out, (hidden, cell) = self.encoder(lived, (state[0].unsqueeze(0), state[1].unsqueeze(0)))
+        return out, self.memories(out, weeks, bases).flatten(1, 2), (hidden[0], cell[0])
 
-    def lived(self, base: Tensor, traces: Tensor, action: Tensor, adverse: Tensor) -> Tensor:
-        """What of a week stands still for the encoder ``[..., C + (T+1)*8 + 1]``."""
-        return torch.cat([base, traces, action, adverse.to(base.dtype).unsqueeze(-1)], dim=-1)
+    def lived(self, weeks: Tensor, base: Tensor, traces: Tensor, action: Tensor, adverse: Tensor) -> Tensor:
+        """What the encoder reads of weeks ``[..., 7, C]``: ``[..., 4C + T*ACTION + ACTION + 1]``."""
+        away = weeks - base.unsqueeze(-2)
+        shape = [base, away.mean(dim=-2), away.std(dim=-2), away[..., -1, :]]
+        return torch.cat([*shape, traces, action, adverse.to(base.dtype).unsqueeze(-1)], dim=-1)
+
+    def memories(self, hidden: Tensor, weeks: Tensor, base: Tensor) -> Tensor:
+        """One vector a day ``[..., 7, D]``, of the days ``[..., 7, C]`` and the encoder's state ``[..., H]`` after them."""
+        days = self.remember_day(weeks - base.unsqueeze(-2)) + self.remember_weekday
+        return torch.tanh(self.remember(hidden).unsqueeze(-2) + days)
 
     def read_week(
         self, week: Tensor, base: Tensor, traces: Tensor, action: Tensor, adverse: Tensor, state: LSTMState
     ) -> tuple[Tensor, LSTMState]:
-        """As :meth:`read_days` for one week ``[B, 7, C]``, without gradients and faster."""
-        lived = self.lived(base, traces, action, adverse)
-        cell = FastCell(self.encoder, lived.shape[1])
-        still = cell.still(lived)
-        weekday = torch.eye(DAYS, device=week.device, dtype=week.dtype)
-        days = []
-        for d in range(DAYS):
-            state = cell.step(still, [week[:, d], weekday[d].expand(len(week), -1)], state)
-            days.append(state[0])
-        return torch.stack(days, dim=1), state
+        """As :meth:`read_courses` for one week ``[B, 7, C]``, without gradients and faster: memories ``[B, 7, D]``."""
+        cell = FastCell(self.encoder, 0)
+        state = cell.step(cell.bias, [self.lived(week, base, traces, action, adverse)], state)
+        return self.memories(state[0], week, base), state
 
     # --- answering -----------------------------------------------------------------------------------------------
     # ``history`` is cat(encoder hidden, person, record's features); leading dimensions broadcast.
 
-    def queries(self, history: Tensor, action: Tensor) -> Tensor:
-        """``[..., 8, D]``: the level's query, then the seven days'."""
-        return (self.ask_history(history) + self.ask_action(action)).unflatten(-1, (1 + DAYS, self.shape.memory))
-
     def level_query(self, history: Tensor, action: Tensor) -> Tensor:
-        """The level's query alone ``[..., D]``."""
-        d = self.shape.memory
-        asked = F.linear(history, self.ask_history.weight[:d], self.ask_history.bias[:d])
-        return asked + F.linear(action, self.ask_action.weight[:d])
+        """What the level asks of the memory ``[..., D]``."""
+        return self.level_ask_history(history) + self.level_ask_action(action)
+
+    def day_queries(self, history: Tensor, action: Tensor) -> Tensor:
+        """What the seven days ask of the memory ``[..., 7, D]``."""
+        asked = self.days_ask_history(history) + self.days_ask_action(action)
+        return asked.unflatten(-1, (DAYS, self.shape.memory))
 
     def level(self, history: Tensor, base: Tensor, last: Tensor, action: Tensor, context: Tensor) -> Tensor:
         """Expected level of the coming week in z ``[..., C]``; ``last`` is the latest week's mean."""
@@ -257,17 +266,17 @@ class Seq2Seq(nn.Module):
         """How the week's level may fall around ``expected`` ``[..., C]``, which stays its mean; ``surprise`` ``[...]``
         is the adverse event (0 or 1) minus its chance."""
         k, c = self.shape.modes, expected.shape[-1]
-        out = self.law_out(F.silu(self.law_hidden(torch.cat([history, action, context], dim=-1))))
-        logits, apart, raw, shift = out.split([k, k * c, k * c, c], dim=-1)
-        weight, apart = torch.softmax(logits, dim=-1), apart.unflatten(-1, (k, c))
+        hidden = self.law_history(history) + self.law_action(torch.cat([action, context], dim=-1))
+        out = self.law_out(F.silu(hidden))
+        logits, apart, raw, loading, shift = out.split([k, k * c, k * c, k * c, c], dim=-1)
+        weight = torch.softmax(logits, dim=-1)
+        apart, raw, loading = (part.unflatten(-1, (k, c)) for part in (apart, raw, loading))
         centre = expected + shift * surprise.unsqueeze(-1) - (weight.unsqueeze(-1) * apart).sum(dim=-2)
-        return LevelLaw(
-            weight, centre.unsqueeze(-2) + apart, F.softplus(raw.unflatten(-1, (k, c)) - 1) + self.shape.min_sd
-        )
+        return LevelLaw(weight, centre.unsqueeze(-2) + apart, F.softplus(raw - 1) + self.shape.min_sd, loading)
 
     def adverse_logit(self, history: Tensor, action: Tensor) -> Tensor:
         """Log-odds of an adverse event ``[...]``."""
-        return self.adverse_out(F.silu(self.adverse_hidden(torch.cat([history, action], dim=-1)))).squeeze(-1)
+        return self.adverse_out(F.silu(self.adverse_history(history) + self.adverse_action(action))).squeeze(-1)
 
     def begin_week(self, history: Tensor, action: Tensor, adverse: Tensor) -> LSTMState:
         """The decoder's first hidden and cell state."""

@@ -17,7 +17,7 @@ from core.protocols import Tracker
 from core.treatments import CONTROL, TREATMENTS
 from envs.simulation import Simulation
 from intervention.evaluation import SEED_STRIDE
-from intervention.twin_quality import Actions, constant
+from intervention.rollouts import Actions, constant
 
 NEAR = 0.25  # share of the published value by which a finding may miss it and still count as near
 

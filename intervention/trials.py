@@ -7,7 +7,8 @@ Persons are drawn with replacement, each course with a person of its own latent 
     stepped   app -> CBT -> exercise -> medication, a step every few weeks, intensity rising
 
 Beside what happened, a course keeps what the teacher expected under the action taken and under each of the five
-treatments at another intensity: differences between actions for the same history, free of noise.
+treatments at another intensity (differences between actions for the same history, free of noise), and what would have
+come of each.
 """
 
 from collections.abc import Callable
@@ -58,6 +59,8 @@ class VirtualTrials:
         level: float32 ``[N, W, C]``, the teacher's expected level under the action taken, as seen before the week.
         alternative_intensity: float32 ``[N, W, 5]``, at which each treatment was weighed instead.
         alternative_level: float32 ``[N, W, 5, C]``, the teacher's expected level under it, for the same history.
+        alternative_true_level, alternative_adverse: float32 ``[N, W, 5, C]``, bool ``[N, W, 5]``, the level and the event
+            that would then have come, with the same luck.
     """
 
     patient: np.ndarray
@@ -69,6 +72,8 @@ class VirtualTrials:
     level: np.ndarray
     alternative_intensity: np.ndarray
     alternative_level: np.ndarray
+    alternative_true_level: np.ndarray
+    alternative_adverse: np.ndarray
 
     def __len__(self) -> int:
         return len(self.patient)
@@ -124,10 +129,16 @@ def simulate_trials(
     parts = []
     for start in tracker.track(starts, "Virtual trials", len(starts)):
         part = np.arange(start, min(start + settings.batch, settings.courses))
-        people = replace(patients.select(row[part]), ids=part.astype(np.int64))
+        people = enrol(patients, row[part], first_id=start)
         parts.append(_run(make_teacher(people), treatment[part], intensity[part], weighed[part], part, seed))
     joined = {name: np.concatenate([outcome[name] for outcome in parts]) for name in parts[0]}
     return VirtualTrials(patient=row, treatment=treatment, intensity=intensity, alternative_intensity=weighed, **joined)
+
+
+def enrol(patients: Patients, rows: np.ndarray, first_id: int = 0) -> Patients:
+    """The patients in ``rows`` (repeats welcome), each as a person of its own: ids ``first_id``, ``first_id`` + 1, ...,
+    hence latent responses of their own."""
+    return replace(patients.select(rows), ids=first_id + np.arange(len(rows), dtype=np.int64))
 
 
 def assign_arms(settings: TrialsSettings, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -169,23 +180,22 @@ def _run(
     doses = torch.from_numpy(weighed)
     ids = torch.from_numpy(course)
     state = teacher.start(torch.arange(len(course)), stream_keys(seed, TRIALS, ids, 0))
-    found: dict[str, list[Tensor]] = {
-        "adverse": [],
-        "weeks": [],
-        "true_level": [],
-        "level": [],
-        "alternative_level": [],
-    }
+    found: dict[str, list[Tensor]] = {}
+
+    def keep(**values: Tensor) -> None:
+        for name, value in values.items():
+            found.setdefault(name, []).append(value)
+
     for week in range(treatment.shape[1]):
-        action = treatments[:, week], intensities[:, week]
-        others = [
-            teacher.expected_level(state, torch.full_like(ids, other), doses[:, week, other])
-            for other in range(len(TREATMENTS))
-        ]
-        found["level"].append(teacher.expected_level(state, *action))
-        found["alternative_level"].append(torch.stack(others, dim=1))
-        state, outcome = teacher.step(state, *action, stream_keys(seed, TRIALS, ids, week + 1))
-        found["adverse"].append(outcome.adverse)
-        found["weeks"].append(outcome.week)
-        found["true_level"].append(outcome.level)
+        action, keys = (treatments[:, week], intensities[:, week]), stream_keys(seed, TRIALS, ids, week + 1)
+        others = [(torch.full_like(ids, other), doses[:, week, other]) for other in range(len(TREATMENTS))]
+        would = [teacher.step(state, *other, keys)[1] for other in others]
+        keep(
+            level=teacher.expected_level(state, *action),
+            alternative_level=torch.stack([teacher.expected_level(state, *other) for other in others], dim=1),
+            alternative_true_level=torch.stack([outcome.level for outcome in would], dim=1),
+            alternative_adverse=torch.stack([outcome.adverse for outcome in would], dim=1),
+        )
+        state, outcome = teacher.step(state, *action, keys)
+        keep(adverse=outcome.adverse, weeks=outcome.week, true_level=outcome.level)
     return {name: torch.stack(values, dim=1).numpy() for name, values in found.items()}

@@ -124,11 +124,13 @@ class TwinDynamics:
         calm, traces = events.new_zeros(len(week), 1, ACTION), self._no_record(self.base).traces.unsqueeze(1)
         for net in self.twin.networks():
             person, base = net.read_person(patients.features, week)
-            days, (hidden, cell) = net.read_days(week.unsqueeze(1), base, traces, calm, events, net.first_state(person))
+            memory, (hidden, cell) = net.read_courses(
+                week.unsqueeze(1), base, traces, calm, events, net.first_state(person)
+            )[1:]
             self.person.append(person)
             self.hidden.append(hidden)
             self.cell.append(cell)
-            self.memory.append(net.remember(days))  # (N, 7, D)
+            self.memory.append(memory)  # (N, 7, D)
 
     def _no_record(self, base: Tensor) -> Record:
         return Record.empty(base, len(self.twin.shape.retention))
@@ -161,7 +163,7 @@ class TwinDynamics:
     def _step(self, state: State, treatment: Tensor, intensity: Tensor, keys: Tensor) -> tuple[State, Outcome]:
         networks, action = self.twin.networks(), action_features(treatment, intensity)
         c = len(self.twin.signals)
-        normal, uniform = stream_normal(keys, DAYS * c + c).float(), stream_uniform(stream_keys(keys, 1), 3)
+        normal, uniform = stream_normal(keys, DAYS * c + 1 + c).float(), stream_uniform(stream_keys(keys, 1), 3)
         views = self._look_ahead(state, action)
         chance = torch.stack([torch.sigmoid(view.adverse_logit) for view in views]).mean(dim=0)
         adverse = uniform[:, 0] < chance
@@ -219,7 +221,10 @@ class TwinDynamics:
         views = []
         for m, (net, history) in enumerate(zip(self.twin.networks(), self._histories(state), strict=True)):
             memory = state[f"memory.{m}"][:, :used].flatten(1, 2)  # (B, T, D)
-            contexts = attend(net.queries(history, action), memory, valid)
+            queries = torch.cat(
+                [net.level_query(history, action).unsqueeze(1), net.day_queries(history, action)], dim=1
+            )
+            contexts = attend(queries, memory, valid)
             level = net.level(history, self.base[rows], state["last"], action, contexts[:, 0])
             views.append(View(history, contexts, level, net.adverse_logit(history, action)))
         return views
@@ -250,9 +255,9 @@ class TwinDynamics:
         }
         for m, net in enumerate(self.twin.networks()):
             before = state[f"hidden.{m}"], state[f"cell.{m}"]
-            days, (hidden, cell) = net.read_week(week, self.base[rows], record.traces, action, adverse, before)
+            fresh, (hidden, cell) = net.read_week(week, self.base[rows], record.traces, action, adverse, before)
             memory = state[f"memory.{m}"].clone()
-            memory[torch.arange(len(rows), device=rows.device), lived % self.twin.weeks] = net.remember(days)
+            memory[torch.arange(len(rows), device=rows.device), lived % self.twin.weeks] = fresh
             after |= {f"hidden.{m}": hidden, f"cell.{m}": cell, f"memory.{m}": memory}
         return after
 

@@ -38,6 +38,7 @@ class TwinSettings:
     members: Count  # size of the ensemble
     steps: Count  # optimiser steps per member
     batch: Count  # courses per step
+    written_weeks: Count  # weeks of each course whose days are scored, drawn anew at every step
     learning_rate: Positive  # highest, of a one-cycle schedule
     weight_decay: NonNegative
     gradient_clip: Positive  # largest gradient norm
@@ -64,6 +65,8 @@ class Courses:
     level: Tensor
     other_intensity: Tensor
     other_level: Tensor
+    other_true_level: Tensor
+    other_adverse: Tensor
 
     def batch(self, rows: Tensor) -> "Courses":
         return Courses(**{name: tensor[rows] for name, tensor in vars(self).items()})
@@ -95,79 +98,84 @@ def read_courses(trials: VirtualTrials, patients: Patients) -> Courses:
         level=scaler.scale(tensor(trials.level)),
         other_intensity=tensor(trials.alternative_intensity),
         other_level=scaler.scale(tensor(trials.alternative_level)),
+        other_true_level=scaler.scale(tensor(trials.alternative_true_level)),
+        other_adverse=tensor(trials.alternative_adverse),
     )
 
 
-def course_losses(net: Seq2Seq, courses: Courses, between: Tensor) -> dict[str, Tensor]:
-    """The losses of a batch of courses; ``between`` ``[C]`` is the between-person sd in z."""
+def course_losses(net: Seq2Seq, courses: Courses, between: Tensor, written: Tensor) -> dict[str, Tensor]:
+    """The losses of a batch of courses; ``between`` ``[C]`` is the between-person sd in z, ``written`` int64 the weeks
+    (0..W-1) of which every day is scored."""
     w = courses.treatment.shape[1]
     base = courses.weeks[:, 0].mean(dim=1)
     person, _ = net.read_person(courses.features, courses.weeks[:, 0])
-    action = action_features(courses.treatment, courses.intensity)  # (B, W, 8)
+    action = action_features(courses.treatment, courses.intensity)  # (B, W, ACTION)
     # what the encoder has read before week w: the baseline week without treatment, then weeks 1..w-1
     lived = torch.cat([torch.zeros_like(action[:, :1]), action[:, :-1]], dim=1)
-    events = torch.cat([torch.zeros_like(courses.adverse[:, :1]), courses.adverse[:, :-1]], dim=1)
+    suffered = torch.cat([torch.zeros_like(courses.adverse[:, :1]), courses.adverse[:, :-1]], dim=1)
     last = courses.weeks[:, :-1].mean(dim=2)
     traces, record = _records(net, last - base.unsqueeze(1), lived)
     first = net.first_state(person)
-    days, _ = net.read_days(courses.weeks[:, :-1], base, traces, lived, events, first)  # (B, W*7, H)
-    memory = net.remember(days)
+    hidden, memory, _ = net.read_courses(courses.weeks[:, :-1], base, traces, lived, suffered, first)
     persons, bases = (x.unsqueeze(1).expand(-1, w, -1) for x in (person, base))
-    history = torch.cat([days[:, DAYS - 1 :: DAYS], persons, record], dim=-1)  # (B, W, H+S+F)
+    history = torch.cat([hidden, persons, record], dim=-1)  # (B, W, H+S+F)
+    past = (torch.arange(w * DAYS, device=memory.device) // DAYS) <= torch.arange(w, device=memory.device)[:, None]
 
-    read = (torch.arange(w * DAYS, device=memory.device) // DAYS) <= torch.arange(w, device=memory.device)[:, None]
-    contexts = attend(net.queries(history, action).flatten(1, 2), memory, read.repeat_interleave(1 + DAYS, dim=0))
-    contexts = contexts.unflatten(1, (w, 1 + DAYS))  # (B, W, 8, D)
-    level = net.level(history, bases, last, action, contexts[:, :, 0])
-    others = _other_levels(net, courses, history, bases, last, memory, read)
+    # the action taken and the five weighed, side by side: (B, W, 1+A, .)
+    every = torch.cat([action.unsqueeze(2), _other_actions(courses)], dim=2)
+    told = history.unsqueeze(2)
+    query = net.level_query(told, every)
+    context = attend(query.flatten(1, 2), memory, past.repeat_interleave(query.shape[2], dim=0)).unflatten(1, (w, -1))
+    levels = net.level(told, bases.unsqueeze(2), last.unsqueeze(2), every, context)
+    target = torch.cat([courses.level.unsqueeze(2), courses.other_level], dim=2)
+    off = ((levels - target) / between).square().mean(dim=(0, 1, 3))  # (1+A,)
+    moved = (levels - levels[:, :, 1 + CONTROL, None])[:, :, 1:], (target - target[:, :, 1 + CONTROL, None])[:, :, 1:]
 
-    logit = net.adverse_logit(history, action)
-    surprise = courses.adverse.float() - torch.sigmoid(logit.detach())
-    # the expected level is fitted free of noise below, so the law may not pull at it
-    law = net.level_law(history, action, contexts[:, :, 0], level.detach(), surprise)
-
-    start = net.begin_week(*(x.flatten(0, 1) for x in (history, action, courses.adverse)))
-    true = courses.weeks[:, 1:].flatten(0, 1)  # (B*W, 7, C)
-    previous = torch.cat([courses.weeks[:, :-1, -1:].flatten(0, 1), true[:, :-1]], dim=1)
-    mean, sd = net.write_forced(start, contexts[:, :, 1:].flatten(0, 1), courses.true_level.flatten(0, 1), previous)
-    nll = clipped_nll(net.innovations(true, mean, sd), sd, courses.at_low.flatten(0, 1), courses.at_high.flatten(0, 1))
-
-    effect = others - others[:, :, CONTROL : CONTROL + 1]
-    target = courses.other_level - courses.other_level[:, :, CONTROL : CONTROL + 1]
-    taken = ((level - courses.level) / between).square().mean()
-    weighed = ((others - courses.other_level) / between).square().mean()
+    events = torch.cat([courses.adverse.unsqueeze(2), courses.other_adverse], dim=2).float()  # (B, W, 1+A)
+    logit = net.adverse_logit(told, every)
+    # the expected level is fitted free of noise above, so the law may not pull at it
+    law = net.level_law(told, every, context, levels.detach(), events - torch.sigmoid(logit.detach()))
+    came = torch.cat([courses.true_level.unsqueeze(2), courses.other_true_level], dim=2)
+    level_nll = law.nll(came).mean(dim=(0, 1)) / len(between)  # (1+A,)
     return {
-        "nll": nll.mean(),
-        "level_nll": law.nll(courses.true_level).mean() / len(between),
-        "level": 0.5 * (taken + weighed),
-        "effect": ((effect - target) / between).square().mean(),
-        "adverse": F.binary_cross_entropy_with_logits(logit, courses.adverse.float()),
+        "nll": _days_nll(net, courses, history, action, memory, past, written),
+        "level_nll": 0.5 * (level_nll[0] + level_nll[1:].mean()),
+        "level": 0.5 * (off[0] + off[1:].mean()),
+        "effect": ((moved[0] - moved[1]) / between).square().mean(),
+        "adverse": F.binary_cross_entropy_with_logits(logit, events),
     }
 
 
+def _other_actions(courses: Courses) -> Tensor:
+    """Each treatment at the intensity it was weighed at ``[B, W, A, ACTION]``."""
+    each = torch.arange(len(TREATMENTS), device=courses.treatment.device)
+    return action_features(each.expand(courses.other_intensity.shape), courses.other_intensity)
+
+
+def _days_nll(
+    net: Seq2Seq, courses: Courses, history: Tensor, action: Tensor, memory: Tensor, past: Tensor, written: Tensor
+) -> Tensor:
+    """Mean negative log-likelihood of the days of the weeks ``written``, given the days before and the week's level."""
+    history, action, read = history[:, written], action[:, written], past[written].repeat_interleave(DAYS, dim=0)
+    contexts = attend(net.day_queries(history, action).flatten(1, 2), memory, read)
+    contexts = contexts.unflatten(1, (len(written), DAYS)).flatten(0, 1)  # (B*V, 7, D)
+    start = net.begin_week(*(x.flatten(0, 1) for x in (history, action, courses.adverse[:, written])))
+    true = courses.weeks[:, 1 + written].flatten(0, 1)  # (B*V, 7, C)
+    previous = torch.cat([courses.weeks[:, written, -1:].flatten(0, 1), true[:, :-1]], dim=1)
+    mean, sd = net.write_forced(start, contexts, courses.true_level[:, written].flatten(0, 1), previous)
+    bounds = courses.at_low[:, written].flatten(0, 1), courses.at_high[:, written].flatten(0, 1)
+    return clipped_nll(net.innovations(true, mean, sd), sd, *bounds).mean()
+
+
 def _records(net: Seq2Seq, away: Tensor, lived: Tensor) -> tuple[Tensor, Tensor]:
-    """Dose traces ``[B, W, T*8]`` and all record features ``[B, W, F]`` after each of the weeks lived under actions
-    ``[B, W, 8]``, with means ``away`` from the base ``[B, W, C]``."""
+    """Dose traces ``[B, W, T*ACTION]`` and all record features ``[B, W, F]`` after each of the weeks lived under actions
+    ``[B, W, ACTION]``, with means ``away`` from the base ``[B, W, C]``."""
     record, traces, features = Record.empty(away[:, 0], len(net.shape.retention)), [], []
     for week in range(lived.shape[1]):
         record = record.after(away[:, week], lived[:, week], net.shape.retention)
         traces.append(record.traces)
         features.append(record.features())
     return torch.stack(traces, dim=1), torch.stack(features, dim=1)
-
-
-def _other_levels(
-    net: Seq2Seq, courses: Courses, history: Tensor, base: Tensor, last: Tensor, memory: Tensor, read: Tensor
-) -> Tensor:
-    """Expected levels ``[B, W, A, C]`` under each treatment at the intensity it was weighed at."""
-    b, w = courses.treatment.shape
-    a = len(TREATMENTS)
-    each = torch.arange(a, device=memory.device).expand(b, w, a)
-    action = action_features(each, courses.other_intensity)  # (B, W, A, 8)
-    history, base, last = (x.unsqueeze(2).expand(-1, -1, a, -1) for x in (history, base, last))
-    query = net.level_query(history, action).flatten(1, 2)
-    context = attend(query, memory, read.repeat_interleave(a, dim=0)).unflatten(1, (w, a))
-    return net.level(history, base, last, action, context)
 
 
 def train_twin(trials: VirtualTrials, patients: Patients, settings: TwinSettings, seed: int, tracker: Tracker) -> Twin:
@@ -211,11 +219,13 @@ def _train_member(
         optimizer, settings.learning_rate, total_steps=settings.steps, pct_start=0.15
     )
     best, kept = float("inf"), {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    weeks = train.treatment.shape[1]
     batches = _batches(len(train), settings.batch, settings.steps, generator)
     for step, rows in enumerate(tracker.track(batches, f"Twin {member + 1}/{settings.members}", settings.steps)):
         # Mixed precision pays on CUDA alone.
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-            losses = course_losses(net, train.batch(rows.to(device)), between)
+            written = torch.randperm(weeks, generator=generator)[: settings.written_weeks]
+            losses = course_losses(net, train.batch(rows.to(device)), between, written.to(device))
             loss = _total(losses, settings)
         if not torch.isfinite(loss):
             raise NumericalError(f"twin: loss is {loss.item()} at step {step}; lower twin.learning_rate")
@@ -262,7 +272,8 @@ def _batches(n: int, size: int, steps: int, generator: torch.Generator) -> list[
 def _validate(net: Seq2Seq, courses: Courses, between: Tensor, size: int) -> dict[str, float]:
     """The losses over all validation courses."""
     sums: dict[str, float] = {}
+    all_weeks = torch.arange(courses.treatment.shape[1], device=between.device)
     for rows in torch.arange(len(courses)).split(size):
-        for name, value in course_losses(net, courses.batch(rows), between).items():
+        for name, value in course_losses(net, courses.batch(rows), between, all_weeks).items():
             sums[name] = sums.get(name, 0.0) + value.item() * len(rows) / len(courses)
     return sums

@@ -49,8 +49,9 @@ def twin(context: Context) -> dict[str, Any]:
     save_artifact(context.out, "twin", model.to_artifact())
     quality = twin_quality(
         model,
-        Trial(held_out, config.trial, config.seed + HELD_OUT_SEED),
+        lambda people: Trial(people, config.trial, config.seed + HELD_OUT_SEED),
         held_out,
+        patients,
         risk,
         config.env,
         config.trials,
