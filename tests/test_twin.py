@@ -1,88 +1,34 @@
-"""Virtual trials and the Twin: data, network, training and scores."""
+"""The Twin: its network in closed form, and its face as dynamics."""
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-import yaml
-from pydantic import TypeAdapter
+from helpers_twin import SCALER, SHAPE, make_patients, small_trials, untrained
 from torch import Tensor
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from core.artifact import Artifact
-from core.encoding import ProfileEncoder, WeekScaler
-from core.errors import ArtifactError, DataError
+from core.errors import ArtifactError
 from core.patients import Patients
-from core.protocols import NullTracker, Outcome, State
-from core.random import numpy_generator, stream_keys, stream_normal, stream_uniform
+from core.protocols import Outcome, State
+from core.random import stream_keys, stream_normal, stream_uniform
 from core.signals import DAYS, DEFAULT_SIGNALS
-from core.treatments import CONTROL, MAX_INTENSITY, MIN_INTENSITY, TREATMENTS
-from envs.trial import Trial, TrialSettings
-from intervention.seq2seq import ACTION, FastCell, LevelLaw, Record, TwinShape, action_features, clipped_nll
-from intervention.trials import TrialsSettings, VirtualTrials, assign_arms, simulate_trials, split_by_patient
+from core.treatments import CONTROL, TREATMENTS
+from intervention.rollouts import constant, rollout
+from intervention.seq2seq import (
+    ACTION,
+    FastCell,
+    LevelLaw,
+    Record,
+    action_features,
+    clipped_nll,
+)
+from intervention.trials import VirtualTrials
 from intervention.twin import Twin, TwinDynamics
-from intervention.twin_quality import (
-    TwinQualitySettings,
-    _rank,
-    constant,
-    correlation,
-    crps,
-    effect_quality,
-    forecast_quality,
-    person_effects,
-    rollout,
-)
-from intervention.twin_training import TwinSettings, course_losses, read_courses, train_twin
-
-CONF = Path(__file__).parent.parent / "conf"
-SHAPE = TwinShape(encoder=12, decoder=8, memory=6, person=5, retention=(0.5, 0.9), head=10, modes=2, min_sd=0.05)
-SCALER = WeekScaler((7.0, 6.0, 65.0, 5.0), (1.4, 1.8, 8.0, 1.9), (0.8, 1.0, 7.0, 1.1))
-EFFECTS = torch.tensor(
-    [[0.0, 0, 0, 0], [0.3, 0, 0, -0.5], [0, 1.0, 0, -1.0], [0.2, 0.5, -4.0, 0], [0, -0.5, 3.0, -0.8]]
-)
-
-
-def load(name: str, key: str, kind: type) -> object:
-    return TypeAdapter(kind).validate_python(yaml.safe_load((CONF / name).read_text())[key])
-
-
-def design(**changes: float) -> TrialsSettings:
-    return replace(load("trials.yaml", "trials", TrialsSettings), **changes)
-
-
-def settings(**changes: object) -> TwinSettings:
-    return replace(load("twin.yaml", "twin", TwinSettings), **{"shape": SHAPE, **changes})
-
-
-def make_patients(n: int = 40) -> Patients:
-    rng = np.random.default_rng(3)
-    columns = pd.DataFrame(rng.normal(size=(n, 2)), columns=["a", "b"])
-    encoder = ProfileEncoder.fit(columns)
-    week = SCALER.unscale(torch.from_numpy(rng.normal(size=(n, DAYS, 4))).float())
-    return Patients(
-        np.arange(n), columns, torch.from_numpy(encoder.encode(columns)), week, DEFAULT_SIGNALS, encoder, SCALER
-    )
-
-
-class Linear:
-    """A teacher whose level is the person's own plus intensity times a known effect; days are white noise around it."""
-
-    def __init__(self, patients: Patients) -> None:
-        self.base = patients.week.mean(dim=1)
-
-    def start(self, rows: Tensor, keys: Tensor) -> State:
-        return {"rows": rows}
-
-    def expected_level(self, state: State, treatment: Tensor, intensity: Tensor) -> Tensor:
-        return self.base[state["rows"]] + intensity[:, None] * EFFECTS[treatment]
-
-    def step(self, state: State, treatment: Tensor, intensity: Tensor, keys: Tensor) -> tuple[State, Outcome]:
-        level = self.expected_level(state, treatment, intensity)
-        week = level[:, None] + 0.5 * stream_normal(keys, DAYS * 4).view(-1, DAYS, 4).float()
-        return state, Outcome(week, torch.zeros(len(level), dtype=torch.bool), level, level[:, 0] * 0)
+from intervention.twin_training import course_losses, read_courses
 
 
 @pytest.fixture(scope="module")
@@ -92,79 +38,7 @@ def patients() -> Patients:
 
 @pytest.fixture(scope="module")
 def trials(patients: Patients) -> VirtualTrials:
-    return simulate_trials(Linear, patients, design(courses=300, weeks=4, batch=128), 0, NullTracker())
-
-
-def untrained(members: int = 1, weeks: int = 12) -> Twin:
-    """Random weights everywhere, also in the layers that start at zero."""
-    twin = Twin(SHAPE, members, DEFAULT_SIGNALS, SCALER, 2, weeks, seed=1)
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for parameter in twin.parameters():
-            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
-    return twin.eval()
-
-
-# --- virtual trials ---------------------------------------------------------------------------------------------------
-
-
-def test_arms_hold_what_the_design_asks_for() -> None:
-    treatment, intensity = assign_arms(design(courses=2000), np.random.default_rng(0))
-    assert treatment.shape == intensity.shape == (2000, 12)
-    assert set(np.unique(treatment)) == set(range(len(TREATMENTS)))
-    assert (intensity[treatment == CONTROL] == 0).all()
-    active = intensity[treatment != CONTROL]
-    assert active.min() >= MIN_INTENSITY and active.max() <= MAX_INTENSITY
-    changes = (treatment[:, 1:] != treatment[:, :-1]).mean()
-    assert 0.1 < changes < 0.5  # held for weeks, yet not for ever
-
-
-def test_stepped_arms_climb_in_order() -> None:
-    treatment, intensity = assign_arms(
-        design(courses=200, constant_share=0.0, stepped_share=1.0), np.random.default_rng(0)
-    )
-    assert (np.diff(treatment, axis=1) >= 0).all() and (treatment[:, -1] >= 2).all()
-    assert (intensity[treatment == CONTROL] == 0).all()
-
-
-def test_constant_arms_never_change() -> None:
-    treatment, intensity = assign_arms(
-        design(courses=200, constant_share=1.0, stepped_share=0.0), np.random.default_rng(0)
-    )
-    assert (treatment == treatment[:, :1]).all() and (intensity == intensity[:, :1]).all()
-
-
-def test_trials_record_the_teacher_and_do_not_depend_on_the_batch(patients: Patients, trials: VirtualTrials) -> None:
-    again = simulate_trials(Linear, patients, design(courses=300, weeks=4, batch=77), 0, NullTracker())
-    for name, array in trials.to_arrays().items():
-        assert np.array_equal(array, again.to_arrays()[name]), name
-    base = patients.week.mean(dim=1).numpy()[trials.patient]
-    expected = base[:, None] + trials.intensity[..., None] * EFFECTS.numpy()[trials.treatment]
-    assert np.allclose(trials.level, expected, atol=1e-4)
-    others = base[:, None, None] + trials.alternative_intensity[..., None] * EFFECTS.numpy()
-    assert np.allclose(trials.alternative_level, others, atol=1e-4)
-    assert trials.weeks.shape == (300, 4, DAYS, 4) and trials.weeks.dtype == np.float32
-    other_seed = simulate_trials(Linear, patients, design(courses=300, weeks=4, batch=128), 1, NullTracker())
-    assert not np.array_equal(trials.weeks, other_seed.weeks)
-
-
-def test_split_is_by_patient_and_arrays_round_trip(trials: VirtualTrials) -> None:
-    train, validation = split_by_patient(trials, 0.25, numpy_generator(0, "split"))
-    assert not set(train.patient) & set(validation.patient)
-    assert len(train) + len(validation) == len(trials)
-    assert len(np.unique(validation.patient)) == 10
-    copy = VirtualTrials.from_arrays(trials.to_arrays())
-    assert all(
-        np.array_equal(a, b) for a, b in zip(copy.to_arrays().values(), trials.to_arrays().values(), strict=True)
-    )
-
-
-def test_one_person_cannot_be_split(trials: VirtualTrials) -> None:
-    two = trials.select(np.isin(trials.patient, np.unique(trials.patient)[:2]))
-    for share in (0.0, 0.25, 1.0):
-        assert all(len(part) for part in split_by_patient(two, share, numpy_generator(0, "split")))
-    with pytest.raises(DataError, match="2 or more"):
-        split_by_patient(two.select(two.patient == two.patient[0]), 0.25, numpy_generator(0, "split"))
+    return small_trials(patients)
 
 
 # --- network ----------------------------------------------------------------------------------------------------------
@@ -184,7 +58,7 @@ def test_clipped_likelihood_is_a_probability() -> None:
     assert float(inside + below + above) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_level_law_keeps_its_mean_and_its_likelihood_sums_to_one() -> None:
+def test_level_law_keeps_its_mean_whatever_its_modes() -> None:
     net = untrained().networks()[0]
     generator = torch.Generator().manual_seed(0)
     history = torch.randn(1, 12 + 5 + 2 * ACTION + 4 * 5, generator=generator)
@@ -198,13 +72,37 @@ def test_level_law_keeps_its_mean_and_its_likelihood_sums_to_one() -> None:
     modes = fresh.level_law(history, action, context, expected, torch.zeros(1)).mean[0]
     assert (modes[0] - modes[1]).abs().min() > 1e-4  # modes that begin alike would learn alike for ever
     many = LevelLaw(*(part.expand(200_000, *part.shape[1:]) for part in law))
-    drawn = many.sample(torch.rand(200_000, generator=generator), torch.randn(200_000, 4, generator=generator))
+    drawn = many.sample(torch.rand(200_000, generator=generator), torch.randn(200_000, 5, generator=generator))
     assert torch.allclose(drawn.mean(dim=0), expected[0], atol=0.02)
-    # importance sampling: E_wide[p / wide] = 1
-    wide = torch.distributions.Normal(drawn.mean(dim=0), 2 * drawn.std(dim=0))
-    points = drawn.mean(dim=0) + 2 * drawn.std(dim=0) * torch.randn(200_000, 4, generator=generator)
-    density = -many.nll(points) - 2 * math.log(2 * math.pi)
-    assert torch.exp(density - wide.log_prob(points).sum(dim=1)).mean().item() == pytest.approx(1.0, abs=0.03)
+    spread = torch.diag_embed(law.sd.square()) + law.loading.unsqueeze(-1) * law.loading.unsqueeze(-2)
+    assert law.loading.abs().min() > 0.01
+    modes_apart = law.mean - expected
+    total = (law.weight[..., None, None] * (spread + modes_apart.unsqueeze(-1) * modes_apart.unsqueeze(-2))).sum(dim=1)
+    assert torch.allclose(torch.cov(drawn.T), total[0], atol=0.02)
+
+
+def test_level_law_is_a_mixture_of_gaussians_with_one_common_factor() -> None:
+    """Its likelihood is that of full covariances diag(sd^2) + loading loading', and so are its samples."""
+    generator, k, c = torch.Generator().manual_seed(0), 3, 4
+
+    def draw(*size: int) -> Tensor:
+        return torch.randn(*size, generator=generator, dtype=torch.float64)
+
+    law = LevelLaw(torch.softmax(draw(6, k), dim=-1), draw(6, k, c), draw(6, k, c).exp(), draw(6, k, c))
+    covariance = torch.diag_embed(law.sd.square()) + law.loading.unsqueeze(-1) * law.loading.unsqueeze(-2)
+    exact = MixtureSameFamily(Categorical(law.weight), MultivariateNormal(law.mean, covariance))
+    level = 2 * draw(6, c)
+    assert torch.allclose(law.nll(level), -exact.log_prob(level) - 0.5 * c * math.log(2 * math.pi), atol=1e-9)
+    n = 40_000
+    one = LevelLaw(*(part[:1, :1].expand(n, *part[:1, :1].shape[1:]) for part in law))
+    drawn = one.sample(torch.rand(n, generator=generator), draw(n, 1 + c))
+    assert torch.allclose(torch.cov(drawn.T), covariance[0, 0], atol=0.03 * covariance[0, 0].max().item())
+    # modes far apart and without width tell which one a sample came from
+    far = torch.arange(3.0)[:, None].expand(n, k, c)
+    apart = LevelLaw(law.weight[:1].float().expand(n, k), far, 0 * far, 0 * far)
+    mode = apart.sample(torch.rand(n, generator=generator), torch.zeros(n, 1 + c))[:, 0]
+    share = torch.bincount(mode.long(), minlength=k) / n
+    assert torch.allclose(share, law.weight[0].float(), atol=0.01)
 
 
 def test_fast_cell_equals_torch_lstm() -> None:
@@ -234,7 +132,7 @@ def test_record_finds_the_slope_of_the_response() -> None:
 def test_action_features_ignore_the_intensity_of_control() -> None:
     features = action_features(torch.tensor([0, 3]), torch.tensor([0.9, 0.4]))
     assert features[0].abs().sum() == 0
-    assert features[1].tolist() == pytest.approx([0, 0, 1, 0, 0, 0, 0.4, 0])
+    assert features[1].tolist() == pytest.approx([0, 0, 1, 0, 0, 0, 0.4, 0, 0, 0, 0.16, 0, 0, 0, 0.064, 0])
 
 
 # --- dynamics ---------------------------------------------------------------------------------------------------------
@@ -335,10 +233,11 @@ def test_carrying_the_state_equals_training_on_the_whole_course(patients: Patien
         alternative_level=torch.stack(others, dim=1).numpy(),
         adverse=adverse.numpy(),
     )
-    losses = course_losses(twin.networks()[0], read_courses(claimed, patients), torch.ones(4))
+    net, between, written = twin.networks()[0], torch.ones(4), torch.arange(weeks)
+    losses = course_losses(net, read_courses(claimed, patients), between, written)
     assert losses["level"].item() < 1e-9 and losses["effect"].item() < 1e-9
     swapped = replace(claimed, adverse=~adverse.numpy())
-    assert course_losses(twin.networks()[0], read_courses(swapped, patients), torch.ones(4))["level"].item() > 1e-6
+    assert course_losses(net, read_courses(swapped, patients), between, written)["level"].item() > 1e-6
 
 
 def test_sampling_and_teacher_forcing_are_one_model(patients: Patients) -> None:
@@ -351,11 +250,11 @@ def test_sampling_and_teacher_forcing_are_one_model(patients: Patients) -> None:
     action, week = action_features(treatment, intensity), SCALER.scale(outcome.week)
     view = dynamics._look_ahead(state, action)[0]
     uniform = stream_uniform(stream_keys(keys, 1), 3)[:, 1:].float()
-    normal = stream_normal(keys, DAYS * 4 + 4).float()
+    normal = stream_normal(keys, DAYS * 4 + 1 + 4).float()
     previous = torch.cat([state["yesterday"].unsqueeze(1), week[:, :-1]], dim=1)
     with torch.no_grad():
         surprise = outcome.adverse.float() - torch.sigmoid(view.adverse_logit)
-        level = dynamics._draw_level([view], action, surprise, uniform, normal[:, -4:])
+        level = dynamics._draw_level([view], action, surprise, uniform, normal[:, DAYS * 4 :])
         begin = net.begin_week(view.history, action, outcome.adverse)
         mean, sd = net.write_forced(begin, view.contexts[:, 1:], level, previous)
         found = net.innovations(week, mean, sd)
@@ -376,96 +275,3 @@ def test_artifact_round_trip_is_exact_and_checked(patients: Patients) -> None:
         Twin.from_artifact(Artifact(missing, artifact.meta))
     with pytest.raises(ArtifactError, match="profile features"):
         TwinDynamics(twin, replace(patients, features=patients.features[:, :1]))
-
-
-# --- training ---------------------------------------------------------------------------------------------------------
-
-
-def test_training_twice_gives_the_same_twin(patients: Patients, trials: VirtualTrials) -> None:
-    before = torch.random.get_rng_state()
-    chosen = settings(steps=6, batch=32, members=2, validate_every=3)
-    first, second = (train_twin(trials, patients, chosen, 4, NullTracker()).to_artifact() for _ in range(2))
-    assert torch.equal(before, torch.random.get_rng_state())
-    assert first.meta == second.meta
-    assert all(torch.equal(first.tensors[name], second.tensors[name]) for name in first.tensors)
-    assert not torch.equal(first.tensors["members.0.carry"], first.tensors["members.1.carry"])
-    other = train_twin(trials, patients, chosen, 5, NullTracker()).to_artifact()
-    assert not torch.equal(first.tensors["members.0.carry"], other.tensors["members.0.carry"])
-
-
-def test_learns_a_planted_effect() -> None:
-    """Each treatment moves the signals as the teacher has it; and persons keep their own level."""
-    patients = make_patients(200)
-    trials = simulate_trials(Linear, patients, design(courses=1500, weeks=3, batch=1500), 0, NullTracker())
-    chosen = settings(steps=250, batch=128, validate_every=125)
-    dynamics = TwinDynamics(train_twin(trials, patients, chosen, 0, NullTracker()), patients)
-    rows = torch.arange(200)
-    keys = stream_keys(1, rows)
-    between = torch.tensor(SCALER.between)
-    for treatment in range(len(TREATMENTS)):
-        on = rollout(dynamics, rows, constant(treatment, 0.8, 200, 2), keys)[-1]
-        off = rollout(dynamics, rows, constant(CONTROL, 0.8, 200, 2), keys)[-1]
-        shift = (on.week - off.week).mean(dim=(0, 1))
-        assert ((shift - 0.8 * EFFECTS[treatment]).abs() / between).max() < 0.12, treatment
-        assert ((on.level - off.level).mean(dim=0) - 0.8 * EFFECTS[treatment]).abs().div(between).max() < 0.12
-        base = patients.week.mean(dim=1) + 0.8 * EFFECTS[treatment]
-        assert torch.corrcoef(torch.stack([on.level[:, 1], base[:, 1]]))[0, 1] > 0.9
-    residual = (on.week - on.level[:, None]).std(dim=(0, 1))
-    assert torch.allclose(residual, torch.full((4,), 0.5), rtol=0.4)
-
-
-# --- scores -----------------------------------------------------------------------------------------------------------
-
-
-def test_crps_of_a_gaussian_is_the_closed_form() -> None:
-    samples = torch.randn(4000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    expected = 2 / math.sqrt(2 * math.pi) - 1 / math.sqrt(math.pi)  # of N(0, 1) at 0
-    assert crps(samples, torch.zeros(1)).item() == pytest.approx(expected, abs=0.01)
-    assert crps(samples + 1, torch.zeros(1)).item() > expected + 0.2
-
-
-class Overheard(Trial):
-    """Trial, noting the keys of all it is asked to draw."""
-
-    def __init__(self, patients: Patients, heard: set[int]) -> None:
-        super().__init__(patients, load("trial.yaml", "trial", TrialSettings), 0)
-        self.heard = heard
-
-    def step(self, state: State, treatment: Tensor, intensity: Tensor, keys: Tensor) -> tuple[State, Outcome]:
-        self.heard |= set(keys.tolist())
-        return super().step(state, treatment, intensity, keys)
-
-
-def test_no_score_meets_the_noise_of_the_training_courses_or_of_another(patients: Patients) -> None:
-    plan, seed = design(courses=30, weeks=6, batch=30), 5
-    small = TwinQualitySettings(courses=30, samples=2, persons=60, futures=2)
-    dynamics = TwinDynamics(untrained(), patients)
-    training, forecast, effects, persons = heard = [set() for _ in range(4)]
-    simulate_trials(lambda people: Overheard(people, training), patients, plan, seed, NullTracker())
-    forecast_quality(dynamics, Overheard(patients, forecast), patients, plan, small, seed)
-    effect_quality(dynamics, Overheard(patients, effects), patients, small, seed)
-    person_effects(dynamics, Overheard(patients, persons), patients, small, seed)
-    assert len(training) == 30 * 6
-    assert len(forecast) == 30 * 6 + 30 * 2 * 2  # the truth, and two samples in weeks 2 and 5
-    assert effects and persons
-    assert len(set.union(*heard)) == sum(map(len, heard))
-
-
-def test_correlation_needs_variation() -> None:
-    varied = torch.tensor([0.1, 0.2, 0.4])
-    assert correlation(varied, -varied) == pytest.approx(-1)
-    assert correlation(torch.full((3,), 0.1), varied) is None
-    assert correlation(varied, torch.full((3,), 0.1)) is None
-
-
-def test_rank_is_uniform_for_a_right_forecast_and_not_for_a_narrow_one() -> None:
-    generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
-    samples, truth = torch.randn(9, 4000, generator=generator), torch.randn(4000, generator=generator)
-    right, narrow = _rank(samples, truth, rng), _rank(0.5 * samples, truth, rng)
-
-    def share(rank: Tensor) -> float:
-        return ((rank > 0.25) & (rank < 0.75)).float().mean().item()
-
-    assert share(right) == pytest.approx(0.5, abs=0.03)
-    assert share(narrow) < 0.4
-    assert share(_rank(torch.zeros(9, 4000), torch.zeros(4000), rng)) == pytest.approx(0.5, abs=0.03)  # all ties
