@@ -8,6 +8,7 @@ import difflib
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -139,9 +140,15 @@ class Config:
     published: tuple[Finding, ...]
 
 
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Built once: reading the types takes longer than checking a value."""
+    return TypeAdapter(kind)
+
+
 def plain(value: Any) -> Any:
     """Settings as plain JSON types."""
-    return TypeAdapter(type(value)).dump_python(value, mode="json")
+    return _adapter(type(value)).dump_python(value, mode="json")
 
 
 def load_config(overrides: Sequence[str] = ()) -> Config:
@@ -167,7 +174,7 @@ def build(composed: DictConfig) -> Config:
     except OmegaConfBaseException as error:
         raise ConfigError(_first_line(error)) from error
     try:
-        config = TypeAdapter(Config).validate_python(values)
+        config: Config = _adapter(Config).validate_python(values)
     except ValidationError as error:
         raise ConfigError(_explain(error, values)) from error
     unknown = set(_dotted(values)) - set(_dotted(plain(config)))
