@@ -173,7 +173,7 @@ def test_the_gain_of_the_level_is_the_truth_not_what_the_risk_model_sees(patient
         run_policy("p", policy, simulation(patients, PEOPLE), rows, 0)["level_gain"].mean()
         for policy in (Constant(2, 0.6), Constant(0, 0.0))
     )
-    assert treated > untreated + 0.1
+    assert treated > untreated + 0.05
 
 
 def test_random_draws_every_treatment_and_dose_by_key() -> None:
