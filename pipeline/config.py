@@ -141,14 +141,15 @@ class Config:
 
 
 @cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
+def _adapter(kind: type) -> TypeAdapter[Any]:
     """Built once: reading the types takes longer than checking a value."""
     return TypeAdapter(kind)
 
 
 def plain(value: Any) -> Any:
     """Settings as plain JSON types."""
-    return _adapter(type(value)).dump_python(value, mode="json")
+    adapter = _adapter(type(value))  # type: ignore[arg-type]  # mypy takes type[Any] for unhashable
+    return adapter.dump_python(value, mode="json")
 
 
 def load_config(overrides: Sequence[str] = ()) -> Config:
