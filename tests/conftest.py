@@ -1,7 +1,9 @@
-"""What several test files share: a run of the smoke preset, made once by every worker."""
+"""What several test files share: a run of the smoke preset, made once for all workers; each has a copy of its own."""
 
+import fcntl
 import io
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,11 +49,19 @@ def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def smoke_output(runs_dir: Path) -> str:
-    """What a full run of the smoke preset printed."""
-    done = run_command("preset=smoke", f"runs_dir={runs_dir}")
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def smoke_output(runs_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What a full run of the smoke preset printed; the run itself is copied to ``runs_dir``, free to be changed there."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # of all workers
+    printed = shared / "smoke.txt"
+    with (shared / "smoke.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the first to come makes it, the others wait
+        if not printed.exists():
+            done = run_command("preset=smoke", f"runs_dir={shared / 'made'}")
+            assert done.returncode == 0, done.stderr
+            printed.write_text(done.stdout)
+    shutil.copytree(shared / "made" / "smoke", runs_dir / "smoke")
+    return printed.read_text()
 
 
 @pytest.fixture(scope="session")

@@ -100,8 +100,8 @@ def test_a_changed_setting_reruns_its_stage_and_what_follows(smoke: RunStore, tm
     shutil.copytree(smoke.root, tmp_path / "smoke")
     printed = run_here("preset=smoke", f"runs_dir={tmp_path}", "evaluate.resamples=60")
     assert [line.split()[1] for line in printed.splitlines() if line.startswith("✓")] == ["evaluate", "report"]
-    assert "✓ profiles" in run_here("preset=smoke", f"runs_dir={tmp_path}", "stage=profiles", "seed=5")
-    assert RunStore(tmp_path / "smoke").manifest("profiles")["seed"] == 5
+    assert "✓ source" in run_here("preset=smoke", f"runs_dir={tmp_path}", "stage=source", "seed=5")
+    assert RunStore(tmp_path / "smoke").manifest("source")["seed"] == 5
 
 
 def test_an_interrupted_policy_goes_on_and_ends_the_same(
@@ -237,8 +237,9 @@ def test_a_bad_table_is_one_line_and_leaves_the_old_run(tmp_path: Path, how: str
 
 def test_an_absent_risk_class_is_named(tmp_path: Path) -> None:
     write_tables(tmp_path)
-    done = run_command(*source_of(tmp_path, tmp_path / "runs"), "labels.high_at=1.0")
-    one_line(done, 1, "'High'", "labels=")
+    with pytest.raises(DataError, match=r"'High'.*labels=") as error:
+        run_here(*source_of(tmp_path, tmp_path / "runs"), "labels.high_at=1.0")
+    assert "\n" not in str(error.value)
 
 
 def test_small_numbers_are_written_as_a_person_would() -> None:
