@@ -173,6 +173,7 @@ class Simulation:
         dose = torch.where(treatment == CONTROL, 0.0, intensity)
         e, before = self._episodes, self._episodes["risk"]
         keys = fold_keys(self._keys, e["week"] + 1)
+        standing = {id(value) for value in self._state.values()}  # what a step hands on was judged when it was new
         self._state, outcome = self.dynamics.step(self._state, treatment, dose, keys)
         probabilities = self.risk_model.probabilities(self._features, outcome.week).float()
         risk = risk_score(probabilities)
@@ -204,7 +205,7 @@ class Simulation:
         reward = reduce(torch.add, terms.values())  # a reduction's order depends on the batch
         self._shown = self._observe(chosen, dose)
         made = {"week": outcome.week, "level": outcome.level, "spread": outcome.spread}
-        state = {f"state '{name}'": value for name, value in self._state.items()}
+        state = {f"state '{name}'": value for name, value in self._state.items() if id(value) not in standing}
         judged = {"risk": risk, "reward": reward, "observation": self._shown}
         check_finite(made | state | judged, self.info()["patient_id"], self.week, self.patients.signals)
         n = self.num_envs

@@ -83,40 +83,15 @@ class Record(NamedTuple):
 
     def features(self) -> Tensor:
         """``[..., T*ACTION + A*C + A]``: traces, slopes (shrunken to 0 where little was seen), how much was seen."""
+        return torch.cat(self.parts(), dim=-1)
+
+    def parts(self) -> list[Tensor]:
+        """What :meth:`features` holds, one after the other."""
         slope = self.shown / (self.seen + RIDGE).unsqueeze(-1)
-        return torch.cat([self.traces, slope.flatten(-2), self.seen], dim=-1)
+        return [self.traces, slope.flatten(-2), self.seen]
 
 
 LSTMState = tuple[Tensor, Tensor]  # hidden and cell, each (B, H)
-
-
-class FastCell:
-    """One step of a trained ``nn.LSTM``, written out for sampling.
-
-    With the weights of the candidate gate doubled, tanh(x) = 2 sigmoid(2x) - 1 lets one sigmoid serve all four gates.
-    The first ``still`` inputs stand still for a week and are multiplied once.
-    """
-
-    def __init__(self, lstm: nn.LSTM, still: int) -> None:
-        double = torch.ones(4, lstm.hidden_size, 1, device=lstm.all_weights[0][0].device)
-        double[2] = 2.0
-        double = double.flatten(0, 1)  # (4H, 1)
-        inner, outer, bias_inner, bias_outer = lstm.all_weights[0]
-        weight = double * inner
-        self.still_weight = weight[:, :still]
-        self.weight = torch.cat([weight[:, still:], double * outer], dim=1).T.contiguous()  # (I+H, 4H)
-        self.bias: Tensor = double[:, 0] * (bias_inner + bias_outer)
-
-    def still(self, inputs: Tensor) -> Tensor:
-        """The week's constant part of the gates ``[B, 4H]``."""
-        return F.linear(inputs, self.still_weight, self.bias)
-
-    def step(self, still: Tensor, inputs: list[Tensor], state: LSTMState) -> LSTMState:
-        """One day; ``still`` from :meth:`still`, or the bias ``[4H]`` where nothing stands still."""
-        gates = torch.addmm(still, torch.cat([*inputs, state[0]], dim=1), self.weight).sigmoid_()
-        i, f, g, o = gates.chunk(4, dim=1)
-        cell = f * state[1] + i * (2 * g - 1)
-        return o * torch.tanh(cell), cell
 
 
 def attend(query: Tensor, memory: Tensor, valid: Tensor) -> Tensor:
@@ -233,14 +208,6 @@ class Seq2Seq(nn.Module):
         days = self.remember_day(weeks - base.unsqueeze(-2)) + self.remember_weekday
         return torch.tanh(self.remember(hidden).unsqueeze(-2) + days)
 
-    def read_week(
-        self, week: Tensor, base: Tensor, traces: Tensor, action: Tensor, adverse: Tensor, state: LSTMState
-    ) -> tuple[Tensor, LSTMState]:
-        """As :meth:`read_courses` for one week ``[B, 7, C]``, without gradients and faster: memories ``[B, 7, D]``."""
-        cell = FastCell(self.encoder, 0)
-        state = cell.step(cell.bias, [self.lived(week, base, traces, action, adverse)], state)
-        return self.memories(state[0], week, base), state
-
     # --- answering -----------------------------------------------------------------------------------------------
     # ``history`` is cat(encoder hidden, person, record's features); leading dimensions broadcast.
 
@@ -265,9 +232,12 @@ class Seq2Seq(nn.Module):
     ) -> "LevelLaw":
         """How the week's level may fall around ``expected`` ``[..., C]``, which stays its mean; ``surprise`` ``[...]``
         is the adverse event (0 or 1) minus its chance."""
-        k, c = self.shape.modes, expected.shape[-1]
         hidden = self.law_history(history) + self.law_action(torch.cat([action, context], dim=-1))
-        out = self.law_out(F.silu(hidden))
+        return self.law_of(self.law_out(F.silu(hidden)), expected, surprise)
+
+    def law_of(self, out: Tensor, expected: Tensor, surprise: Tensor) -> "LevelLaw":
+        """As :meth:`level_law`, from the outputs of its last layer ``[..., K*(1+3C)+C]``."""
+        k, c = self.shape.modes, expected.shape[-1]
         logits, apart, raw, loading, shift = out.split([k, k * c, k * c, k * c, c], dim=-1)
         weight = torch.softmax(logits, dim=-1)
         apart, raw, loading = (part.unflatten(-1, (k, c)) for part in (apart, raw, loading))
@@ -312,15 +282,6 @@ class Seq2Seq(nn.Module):
         """L ``[C, C]``: unit lower-triangular map from independent to correlated standardised noise."""
         eye = torch.eye(len(self.mix), device=self.mix.device, dtype=self.mix.dtype)
         return torch.linalg.solve_triangular(eye - self.mix.tril(-1), eye, upper=False)
-
-    def write_day(
-        self, cell: FastCell, day: int, context: Tensor, level: Tensor, yesterday: Tensor, state: LSTMState
-    ) -> tuple[Tensor, Tensor, LSTMState]:
-        """One day without gradients: its mean and sd ``[B, C]`` and the decoder's new state; ``cell`` is the decoder's."""
-        before = yesterday - level
-        weekday = torch.eye(DAYS, device=level.device, dtype=level.dtype)[day].expand(len(level), -1)
-        state = cell.step(cell.bias, [before, context, weekday], state)
-        return *self.day_moments(state[0], level, before), state
 
 
 def clipped_nll(innovation: Tensor, sd: Tensor, at_low: Tensor, at_high: Tensor) -> Tensor:

@@ -1,24 +1,41 @@
 """The Twin: an ensemble of Seq2Seq members that stands in for Trial, and its face as ``Dynamics``.
 
-Members read the same sampled weeks, each into its own memory. A week's level is drawn from one member, chosen by the
-week's stream; the moments they predict for a day are averaged. How far their expected levels lie apart is the spread.
+Members read the same sampled weeks, each into its own memory; one of them writes a person's weeks for a whole episode.
+How far their expected levels lie apart is the spread.
 """
 
+import math
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from functools import reduce
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.artifact import Artifact
-from core.batching import whole_tiles
+from core.batching import take, turned, whole_tiles
 from core.encoding import WeekScaler
 from core.errors import ArtifactError
 from core.patients import Patients
 from core.protocols import Outcome, State
-from core.random import seeded_init, stream_keys, stream_normal, stream_uniform
+from core.random import seeded_init, stream_draws, stream_uniform
 from core.signals import DAYS, Signal, Signals, names
-from intervention.seq2seq import ACTION, FastCell, Record, Seq2Seq, TwinShape, action_features, attend
+from intervention.seq2seq import ACTION, Record, Seq2Seq, TwinShape, action_features
+from intervention.twin_sampling import (
+    Draws,
+    FastMember,
+    Outlook,
+    Past,
+    average,
+    chunks,
+    facts,
+    joined,
+    known,
+    read_days,
+    tiled,
+    weights_of,
+)
 
 
 class Twin(nn.Module):
@@ -82,22 +99,18 @@ def _shape(meta: dict[str, Any]) -> TwinShape:
     return TwinShape(**{**meta, "retention": tuple(meta["retention"])})  # JSON has no tuples
 
 
-class View(NamedTuple):
-    """A member's outlook on the coming week: history ``[B, K]``, contexts ``[B, 8, D]`` (the level's first), expected
-    level ``[B, C]`` and log-odds of an adverse event ``[B]``."""
-
-    history: Tensor
-    contexts: Tensor
-    level: Tensor
-    adverse_logit: Tensor
-
-
 class TwinDynamics:
-    """The Twin as ``Dynamics`` (``core.protocols``) over ``patients``.
+    """The Twin as ``Dynamics`` (``core.protocols``) over ``patients``; its weights are packed here, once.
 
-    State, batch first: ``rows`` [B]; ``week`` [B], weeks lived since the baseline; ``yesterday`` and ``last`` [B, C],
-    the latest day and the latest week's mean in z; ``traces``, ``shown`` and ``seen``, the ``Record``; and for each
-    member m ``hidden.m``, ``cell.m`` [B, H] and ``memory.m`` [B, weeks, 7, D], a ring of the latest weeks.
+    A person lives an episode under one member, drawn at its start (trajectory sampling of Chua et al. 2018, arXiv
+    1805.12114, TS-infinity): members are hypotheses about how treatment works, and a person's course is to follow one.
+    That member draws the week's level and writes its days. All members read every week and say what level they expect:
+    their mean is the outcome's level and how far they lie apart its spread. An adverse event has their mean chance.
+
+    State, batch first: ``rows`` [B]; ``week`` [B], weeks lived since the baseline; ``member`` [B]; ``yesterday`` and
+    ``last`` [B, C], the latest day and the latest week's mean in z; ``traces``, ``shown`` and ``seen``, the ``Record``;
+    and for each member m ``hidden.m``, ``cell.m`` [B, H] and ``memory.m.k`` [B, 7, D], the days of k weeks ago. A step
+    makes only the latest week's memory and hands on the others as they are.
 
     Raises:
         ArtifactError: the patients have other signals or profile features than the Twin was trained on.
@@ -111,14 +124,15 @@ class TwinDynamics:
             )
         self.twin = twin.to(patients.week.device).eval()
         self.between = torch.tensor(twin.scaler.between) / torch.tensor(twin.scaler.sd)  # in z
-        self.between = self.between.to(patients.week.device)
+        self.between = self.between.to(patients.week.device)[:, None]
+        self.members = [FastMember(net) for net in twin.networks()]
         self._read_baseline(patients)
 
     @torch.no_grad()
     def _read_baseline(self, patients: Patients) -> None:
         """Encode every patient's baseline week once; ``start`` looks it up."""
         week = self.twin.scaler.scale(patients.week)
-        self.yesterday, self.base = week[:, -1], week.mean(dim=1)
+        self.yesterday, self.base = turned(week[:, -1]), turned(week.mean(dim=1))
         self.person, self.hidden, self.cell, self.memory = [], [], [], []
         events = torch.zeros(len(week), 1, device=week.device)
         calm, traces = events.new_zeros(len(week), 1, ACTION), self._no_record(self.base).traces.unsqueeze(1)
@@ -127,9 +141,9 @@ class TwinDynamics:
             memory, (hidden, cell) = net.read_courses(
                 week.unsqueeze(1), base, traces, calm, events, net.first_state(person)
             )[1:]
-            self.person.append(person)
-            self.hidden.append(hidden)
-            self.cell.append(cell)
+            self.person.append(turned(person))
+            self.hidden.append(turned(hidden))
+            self.cell.append(turned(cell))
             self.memory.append(memory)  # (N, 7, D)
 
     def _no_record(self, base: Tensor) -> Record:
@@ -137,132 +151,157 @@ class TwinDynamics:
 
     @torch.no_grad()
     def start(self, rows: Tensor, keys: Tensor) -> State:
-        """The state after the baseline week; it takes no randomness."""
+        """The state after the baseline week; ``keys`` draw the member."""
+        base = take(self.base, rows)
+        record = self._no_record(base)._asdict()
         state = {
             "rows": rows,
             "week": torch.zeros_like(rows),
-            "yesterday": self.yesterday[rows],
-            "last": self.base[rows],
-            **self._no_record(self.base[rows])._asdict(),
+            "member": (stream_uniform(keys, 1)[:, 0] * len(self.members)).long(),
+            "yesterday": take(self.yesterday, rows),
+            "last": base,
+            **{name: value.movedim(0, -1).contiguous().movedim(-1, 0) for name, value in record.items()},
         }
-        for m in range(len(self.person)):
-            memory = self.hidden[m].new_zeros(len(rows), self.twin.weeks, DAYS, self.twin.shape.memory)
-            memory[:, 0] = self.memory[m][rows]
-            state |= {f"hidden.{m}": self.hidden[m][rows], f"cell.{m}": self.cell[m][rows], f"memory.{m}": memory}
+        for m in range(len(self.members)):
+            state |= {f"hidden.{m}": take(self.hidden[m], rows), f"cell.{m}": take(self.cell[m], rows)}
+            memory = self.memory[m].index_select(0, rows)
+            state |= {f"memory.{m}.{k}": torch.zeros_like(memory) if k else memory for k in range(self.twin.weeks)}
         return state
 
     @torch.no_grad()
     def step(self, state: State, treatment: Tensor, intensity: Tensor, keys: Tensor) -> tuple[State, Outcome]:
         """One sampled week: ``treatment`` int64 ``[B]``, ``intensity`` float32 ``[B]``, ``keys`` int64 ``[B]``."""
-        b = len(treatment)
-        tiled = {name: whole_tiles(value) for name, value in state.items()}
-        after, outcome = self._step(tiled, whole_tiles(treatment), whole_tiles(intensity), whole_tiles(keys))
-        first = Outcome(outcome.week[:b], outcome.adverse[:b], outcome.level[:b], outcome.spread[:b])
-        return {name: value[:b] for name, value in after.items()}, first
-
-    def _step(self, state: State, treatment: Tensor, intensity: Tensor, keys: Tensor) -> tuple[State, Outcome]:
-        networks, action = self.twin.networks(), action_features(treatment, intensity)
-        c = len(self.twin.signals)
-        normal, uniform = stream_normal(keys, DAYS * c + 1 + c).float(), stream_uniform(stream_keys(keys, 1), 3)
-        views = self._look_ahead(state, action)
-        chance = torch.stack([torch.sigmoid(view.adverse_logit) for view in views]).mean(dim=0)
-        adverse = uniform[:, 0] < chance
-        level = self._draw_level(views, action, adverse.float() - chance, uniform[:, 1:].float(), normal[:, DAYS * c :])
-
-        same_day = torch.stack([net.same_day() for net in networks]).mean(dim=0)
-        noise = normal[:, : DAYS * c].view(-1, DAYS, c) @ same_day.T
-        decoders = [net.begin_week(view.history, action, adverse) for net, view in zip(networks, views, strict=True)]
-        cells = [FastCell(net.decoder, 0) for net in networks]
-        yesterday, days = state["yesterday"], []
-        for d in range(DAYS):
-            mean, sd = torch.zeros_like(yesterday), torch.zeros_like(yesterday)
-            for m, net in enumerate(networks):
-                context = views[m].contexts[:, d + 1]
-                mu, sigma, decoders[m] = net.write_day(cells[m], d, context, level, yesterday, decoders[m])
-                mean, sd = mean + mu / len(networks), sd + sigma / len(networks)
-            yesterday = torch.clamp(mean + sd * noise[:, d], networks[0].low, networks[0].high)
-            days.append(yesterday)
-        week = torch.stack(days, dim=1)  # (B, 7, C)
-
-        after = self._observe(state, action, week, adverse)
-        levels = torch.stack([view.level for view in views])
-        expected = self.twin.scaler.unscale(levels.mean(dim=0))
-        return after, Outcome(self.twin.scaler.unscale(week), adverse, expected, self._spread(levels))
+        parts = [self._step(*each) for each in chunks(state, treatment, intensity, keys)]
+        after, outcome = [part[0] for part in parts], [part[1] for part in parts]
+        b, fresh = len(treatment), {name: joined([part[name] for part in after]) for name in after[0]}
+        made = (joined([part[i] for part in outcome])[:b] for i in range(4))
+        return self._with_older(state, fresh), Outcome(*made)
 
     @torch.no_grad()
     def observe(self, state: State, treatment: Tensor, intensity: Tensor, week: Tensor, adverse: Tensor) -> State:
         """The state after a week that really was so: days ``[B, 7, C]`` in physical units, ``adverse`` bool ``[B]``."""
-        return self._observe(state, action_features(treatment, intensity), self.twin.scaler.scale(week), adverse)
+        days = self.twin.scaler.scale(whole_tiles(week)).permute(1, 2, 0).contiguous()
+        given = {name: whole_tiles(value) for name, value in state.items() if not name.startswith("memory")}
+        action = _action(whole_tiles(treatment), whole_tiles(intensity))
+        return self._with_older(state, self._read(given, action, days, whole_tiles(adverse)))
 
     @torch.no_grad()
     def expected_level(self, state: State, treatment: Tensor, intensity: Tensor) -> Tensor:
-        """``[B, C]`` physical: the level the coming week is expected to have under this action."""
-        views = self._look_ahead(state, action_features(treatment, intensity))
-        return self.twin.scaler.unscale(torch.stack([view.level for view in views]).mean(dim=0))
+        """``[B, C]`` physical: the level the coming week is expected to have under this action, the members' mean."""
+        level = average([outlook.level for outlook in self._look_ahead(state, treatment, intensity)])
+        return self.twin.scaler.unscale(level.T)[: len(treatment)]
 
     @torch.no_grad()
     def adverse_probability(self, state: State, treatment: Tensor, intensity: Tensor) -> Tensor:
-        """``[B]``: how likely an adverse event is in the coming week under this action."""
-        action = action_features(treatment, intensity)
-        pairs = zip(self.twin.networks(), self._histories(state), strict=True)
-        return torch.stack([torch.sigmoid(net.adverse_logit(history, action)) for net, history in pairs]).mean(dim=0)
+        """``[B]``: how likely an adverse event is in the coming week under this action, the members' mean."""
+        outlooks = self._look_ahead(state, treatment, intensity)
+        return average([torch.sigmoid(outlook.adverse_logit) for outlook in outlooks])[: len(treatment)]
 
-    def _histories(self, state: State) -> list[Tensor]:
-        """What each member knows of the past, ``[B, K]``."""
-        rows, record = state["rows"], Record(state["traces"], state["shown"], state["seen"]).features()
-        return [torch.cat([state[f"hidden.{m}"], person[rows], record], dim=-1) for m, person in enumerate(self.person)]
+    @torch.no_grad()
+    def attention(self, state: State, treatment: Tensor, intensity: Tensor) -> Tensor:
+        """How much each past day counts for the coming week under this action, the members' mean.
 
-    def _look_ahead(self, state: State, action: Tensor) -> list[View]:
-        """What each member sees coming under ``action`` ``[B, 8]``."""
-        rows, slots = state["rows"], self.twin.weeks
-        used = min(int(state["week"].max()) + 1, slots)
-        valid = torch.arange(used, device=rows.device) <= state["week"].unsqueeze(1)  # (B, used)
-        valid = valid.repeat_interleave(DAYS, dim=1).unsqueeze(1)
-        views = []
-        for m, (net, history) in enumerate(zip(self.twin.networks(), self._histories(state), strict=True)):
-            memory = state[f"memory.{m}"][:, :used].flatten(1, 2)  # (B, T, D)
-            queries = torch.cat(
-                [net.level_query(history, action).unsqueeze(1), net.day_queries(history, action)], dim=1
-            )
-            contexts = attend(queries, memory, valid)
-            level = net.level(history, self.base[rows], state["last"], action, contexts[:, 0])
-            views.append(View(history, contexts, level, net.adverse_logit(history, action)))
-        return views
+        Returns:
+            ``[B, 8, weeks*7]``: of the week's level, then of its seven days. The past runs from left to right and ends
+            with the latest Sunday; a row sums to 1 over the days that are remembered and is 0 where none was lived.
+        """
+        given, *action = tiled(state, treatment, intensity)
+        found = []
+        for member, past in zip(self.members, self._pasts(given, _action(*action)), strict=True):
+            queries = torch.cat([member.level_queries(past.known), member.day_queries(past.known)], dim=1)
+            found.append(weights_of(queries, past))
+        newest_first = average(found).unflatten(2, (-1, DAYS))
+        return F.pad(newest_first.flip(2).flatten(2), ((self.twin.weeks - newest_first.shape[2]) * DAYS, 0))[
+            : len(treatment)
+        ]
 
-    def _draw_level(
-        self, views: list[View], action: Tensor, surprise: Tensor, uniform: Tensor, normal: Tensor
+    def _look_ahead(self, state: State, treatment: Tensor, intensity: Tensor) -> list[Outlook]:
+        given, *action = tiled(state, treatment, intensity)
+        pasts = self._pasts(given, _action(*action))
+        return [member.look_ahead(past) for member, past in zip(self.members, pasts, strict=True)]
+
+    def _step(
+        self, state: State, treatment: Tensor, intensity: Tensor, keys: Tensor
+    ) -> tuple[State, tuple[Tensor, ...]]:
+        """Whole tiles: the state but for older memories, and the outcome's parts."""
+        c, action = len(self.between), _action(treatment, intensity)
+        uniform, normal = stream_draws(keys, 2, DAYS * c + 1 + c)
+        draws = Draws(uniform[:, 1].float(), normal[:, DAYS * c :], normal[:, : DAYS * c].T.view(DAYS, c, -1))
+        pasts = self._pasts(state, action)
+        outlooks = [member.look_ahead(past) for member, past in zip(self.members, pasts, strict=True)]
+        chance = average([torch.sigmoid(outlook.adverse_logit) for outlook in outlooks])
+        adverse = uniform[:, 0] < chance
+        week = self._write(state, pasts, outlooks, adverse.float(), adverse.float() - chance, draws)
+        levels = [outlook.level for outlook in outlooks]
+        days, expected = (self.twin.scaler.unscale(z) for z in (week.permute(2, 0, 1), average(levels).T))
+        return self._read(state, action, week, adverse), (days, adverse, expected, self._spread(levels))
+
+    def _pasts(self, state: State, action: Tensor) -> list[Past]:
+        """What each member is asked about; ``action`` ``[ACTION, B]``."""
+        used, weeks = min(int(state["week"].max()) + 1, self.twin.weeks), state["week"]
+        ago = torch.arange(used, device=weeks.device).repeat_interleave(DAYS)
+        mask = torch.zeros(len(weeks), 1, len(ago), device=weeks.device)
+        mask.masked_fill_((ago > weeks[:, None]).unsqueeze(1), -math.inf)
+        base, record = take(self.base, state["rows"]).T, Record(state["traces"], state["shown"], state["seen"])
+        alike = facts(record, base, state["last"].T, action)
+        pasts = []
+        for m, person in enumerate(self.person):
+            memory = torch.cat([state[f"memory.{m}.{k}"] for k in range(used)], dim=1)
+            pasts.append(Past(known(state[f"hidden.{m}"].T, take(person, state["rows"]).T, alike), memory, mask))
+        return pasts
+
+    def _write(
+        self, state: State, pasts: list[Past], outlooks: list[Outlook], adverse: Tensor, surprise: Tensor, draws: Draws
     ) -> Tensor:
-        """The week's level ``[B, C]`` in z, from the member that ``uniform[:, 0]`` picks."""
-        drawn = []
-        for net, view in zip(self.twin.networks(), views, strict=True):
-            law = net.level_law(view.history, action, view.contexts[:, 0], view.level, surprise)
-            drawn.append(law.sample(uniform[:, 1], normal))
-        member = (uniform[:, 0] * len(drawn)).long()
-        return torch.stack(drawn)[member, torch.arange(len(member), device=member.device)]
+        """The week in z ``[7, C, B]``, each person's from their own member."""
+        week, yesterday = torch.empty_like(draws.days), state["yesterday"].T
+        for m, (member, past, outlook) in enumerate(zip(self.members, pasts, outlooks, strict=True)):
+            if len(self.members) == 1:
+                return member.write(past, outlook, adverse, surprise, yesterday, draws)
+            rows = whole_tiles(torch.nonzero(state["member"] == m)[:, 0])
+            if len(rows):
+                known = past.select(rows), outlook.select(rows), adverse[rows], surprise[rows], yesterday[:, rows]
+                week.index_copy_(2, rows, member.write(*known, draws.select(rows)))
+        return week
 
-    def _observe(self, state: State, action: Tensor, week: Tensor, adverse: Tensor) -> State:
-        """Read a week ``[B, 7, C]`` in z into every member."""
-        rows, lived = state["rows"], state["week"] + 1
-        last = week.mean(dim=1)
-        record = Record(state["traces"], state["shown"], state["seen"])
-        record = record.after(last - self.base[rows], action, self.twin.shape.retention)
+    def _read(self, state: State, action: Tensor, week: Tensor, adverse: Tensor) -> State:
+        """Every member reads a week in z ``[7, C, B]``: the state but for older memories."""
+        base, before = take(self.base, state["rows"]).T, Record(state["traces"], state["shown"], state["seen"])
+        mean = reduce(torch.add, week.unbind()) / DAYS
+        mean = average(list(week.unbind()))
+        record = before.after((mean - base).T, action.T, self.twin.shape.retention)
+        lived = read_days(week, mean, base, record.traces.T, action, adverse)
         after = {
-            "rows": rows,
-            "week": lived,
-            "yesterday": week[:, -1],
-            "last": last,
+            **{name: state[name] for name in ("rows", "member")},
+            "week": state["week"] + 1,
+            "yesterday": week[-1].T,
+            "last": mean.T,
             **record._asdict(),
         }
-        for m, net in enumerate(self.twin.networks()):
-            before = state[f"hidden.{m}"], state[f"cell.{m}"]
-            fresh, (hidden, cell) = net.read_week(week, self.base[rows], record.traces, action, adverse, before)
-            memory = state[f"memory.{m}"].clone()
-            memory[torch.arange(len(rows), device=rows.device), lived % self.twin.weeks] = fresh
-            after |= {f"hidden.{m}": hidden, f"cell.{m}": cell, f"memory.{m}": memory}
+        for m, member in enumerate(self.members):
+            hidden, cell, memory = member.read(lived, state[f"hidden.{m}"].T, state[f"cell.{m}"].T)
+            after |= {f"hidden.{m}": hidden.T, f"cell.{m}": cell.T, f"memory.{m}.0": memory}
         return after
 
-    def _spread(self, levels: Tensor) -> Tensor:
-        """Root mean square over signals of the members' sd, in between-person sd: ``[M, B, C]`` -> ``[B]``."""
+    def _with_older(self, before: State, after: State) -> State:
+        """``after``, without the copies that made whole tiles, and with the memories of the weeks before."""
+        b = len(before["rows"])
+        older = {
+            f"memory.{m}.{k}": before[f"memory.{m}.{k - 1}"]
+            for m in range(len(self.members))
+            for k in range(1, self.twin.weeks)
+        }
+        return {name: value if len(value) == b else value[:b] for name, value in after.items()} | older
+
+    def _spread(self, levels: list[Tensor]) -> Tensor:
+        """Root mean square over signals of the members' sd, in between-person sd: M of ``[C, B]`` -> ``[B]``."""
         if len(levels) == 1:
-            return torch.zeros_like(levels[0, :, 0])
-        return (levels.std(dim=0) / self.between).square().mean(dim=1).sqrt()
+            return torch.zeros_like(levels[0][0])
+        mean = average(levels)
+        variance = reduce(torch.add, [(level - mean).square() for level in levels]) / (len(levels) - 1)
+        return average(list((variance / self.between.square()).unbind())).sqrt()
+
+
+def _action(treatment: Tensor, intensity: Tensor) -> Tensor:
+    """``[ACTION, B]``, number by number."""
+    return action_features(treatment, intensity).T.contiguous()

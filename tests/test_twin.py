@@ -14,13 +14,12 @@ from core.artifact import Artifact
 from core.errors import ArtifactError
 from core.patients import Patients
 from core.protocols import Outcome, State
-from core.random import stream_keys, stream_normal, stream_uniform
+from core.random import stream_keys
 from core.signals import DAYS, DEFAULT_SIGNALS
 from core.treatments import CONTROL, TREATMENTS
 from intervention.rollouts import constant, rollout
 from intervention.seq2seq import (
     ACTION,
-    FastCell,
     LevelLaw,
     Record,
     action_features,
@@ -103,17 +102,6 @@ def test_level_law_is_a_mixture_of_gaussians_with_one_common_factor() -> None:
     mode = apart.sample(torch.rand(n, generator=generator), torch.zeros(n, 1 + c))[:, 0]
     share = torch.bincount(mode.long(), minlength=k) / n
     assert torch.allclose(share, law.weight[0].float(), atol=0.01)
-
-
-def test_fast_cell_equals_torch_lstm() -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        lstm, days, state = torch.nn.LSTM(5, 7, batch_first=True), torch.randn(3, 4, 5), torch.randn(2, 3, 7)
-    expected = lstm(days, (state[:1], state[1:]))[0]
-    cell, found = FastCell(lstm, 2), (state[0], state[1])
-    for day in range(4):
-        found = cell.step(cell.still(days[:, day, :2]), [days[:, day, 2:]], found)
-        assert torch.allclose(found[0], expected[:, day], atol=1e-6)
 
 
 def test_record_finds_the_slope_of_the_response() -> None:
@@ -238,30 +226,6 @@ def test_carrying_the_state_equals_training_on_the_whole_course(patients: Patien
     assert losses["level"].item() < 1e-9 and losses["effect"].item() < 1e-9
     swapped = replace(claimed, adverse=~adverse.numpy())
     assert course_losses(net, read_courses(swapped, patients), between, written)["level"].item() > 1e-6
-
-
-def test_sampling_and_teacher_forcing_are_one_model(patients: Patients) -> None:
-    """Reading back a sampled week, the forced pass recovers the very noise it was sampled with."""
-    twin = untrained()
-    dynamics, net, rows = TwinDynamics(twin, patients), twin.networks()[0], torch.arange(20)
-    state, _ = live(dynamics, rows, 3)
-    treatment, intensity, keys = torch.full((20,), 3), torch.full((20,), 0.7), stream_keys(9, rows)
-    _, outcome = dynamics.step(state, treatment, intensity, keys)
-    action, week = action_features(treatment, intensity), SCALER.scale(outcome.week)
-    view = dynamics._look_ahead(state, action)[0]
-    uniform = stream_uniform(stream_keys(keys, 1), 3)[:, 1:].float()
-    normal = stream_normal(keys, DAYS * 4 + 1 + 4).float()
-    previous = torch.cat([state["yesterday"].unsqueeze(1), week[:, :-1]], dim=1)
-    with torch.no_grad():
-        surprise = outcome.adverse.float() - torch.sigmoid(view.adverse_logit)
-        level = dynamics._draw_level([view], action, surprise, uniform, normal[:, DAYS * 4 :])
-        begin = net.begin_week(view.history, action, outcome.adverse)
-        mean, sd = net.write_forced(begin, view.contexts[:, 1:], level, previous)
-        found = net.innovations(week, mean, sd)
-    inside = ((week > net.low + 1e-5) & (week < net.high - 1e-5)).all(dim=-1)
-    expected = normal[:, : DAYS * 4].view(-1, DAYS, 4)
-    assert inside.float().mean() > 0.5
-    assert torch.allclose(found[inside], expected[inside], atol=1e-3)
 
 
 def test_artifact_round_trip_is_exact_and_checked(patients: Patients) -> None:

@@ -1,0 +1,277 @@
+"""A trained member written out for sampling: the functions of ``Seq2Seq`` without gradients, weights packed once.
+
+All that reads the history is one matrix product a question; tanh(x) = 2 sigmoid(2x) - 1, so that one sigmoid serves all
+four gates, and the twos are in the weights. Tensors are turned, numbers first and persons last ``[K, B]``, so that every
+loop runs along the persons; what attention reads has the persons first. Sums over days are written out where a
+reduction would take them in an order that depends on the batch.
+"""
+
+import math
+from collections.abc import Iterator
+from functools import reduce
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.batching import whole_tiles
+from core.protocols import State
+from core.signals import DAYS
+from intervention.seq2seq import ACTION, Record, Seq2Seq
+
+CHUNK = 2048  # persons at a time: enough to be worth a call, and not more memory than that takes
+
+
+class Past(NamedTuple):
+    """What a member is asked about: all it knows and the action ``[K, B]`` (as :func:`known` lays it out), the days
+    remembered ``[B, T, D]``, and what is added to their scores ``[B, 1, T]`` (None where all were lived)."""
+
+    known: Tensor
+    memory: Tensor
+    mask: Tensor | None
+
+    def select(self, rows: Tensor | None) -> "Past":
+        """Of the persons ``rows``; of all if None."""
+        if rows is None:
+            return self
+        mask = None if self.mask is None else self.mask[rows]
+        return Past(self.known.index_select(1, rows), self.memory.index_select(0, rows), mask)
+
+
+class Outlook(NamedTuple):
+    """What a member expects of the coming week: the days the level attended to ``[B, D]``, the level in z ``[C, B]`` and
+    the log-odds of an adverse event ``[B]``."""
+
+    context: Tensor
+    level: Tensor
+    adverse_logit: Tensor
+
+    def select(self, rows: Tensor | None) -> "Outlook":
+        """Of the persons ``rows``; of all if None."""
+        if rows is None:
+            return self
+        return Outlook(self.context[rows], self.level.index_select(1, rows), self.adverse_logit[rows])
+
+
+class Lived(NamedTuple):
+    """A week as all members read it: what the encoder is told ``[I, B]`` and the days' distance from the base
+    ``[7C, B]``."""
+
+    told: Tensor
+    away: Tensor
+
+
+def facts(record: Record, base: Tensor, last: Tensor, action: Tensor) -> list[Tensor]:
+    """What every member knows alike, in the order of :func:`known`; ``base``, ``last`` and ``action`` turned."""
+    return [*(part.T for part in record.parts()), base, last - base, action]
+
+
+def known(hidden: Tensor, person: Tensor, alike: list[Tensor]) -> Tensor:
+    """``[K, B]``: a member's history, the base and the latest week's distance from it, and the action."""
+    return torch.cat([hidden, person, *alike])
+
+
+def read_days(week: Tensor, mean: Tensor, base: Tensor, traces: Tensor, action: Tensor, adverse: Tensor) -> Lived:
+    """A week in z ``[7, C, B]`` of mean ``[C, B]``, as ``Seq2Seq.lived`` tells it."""
+    sd = (reduce(torch.add, (week - mean).square_().unbind()) / (DAYS - 1)).sqrt_()
+    away = week - base
+    told = torch.cat([base, mean - base, sd, away[-1], traces, action, adverse.to(base.dtype).unsqueeze(0)])
+    return Lived(told, away.flatten(0, 1))
+
+
+def weights_of(queries: Tensor, past: Past) -> Tensor:
+    """How much the queries ``[B, Q, D]``, scaled, attend to each day: ``[B, Q, T]``, summing to 1."""
+    scores = torch.bmm(queries, past.memory.mT)
+    if past.mask is not None:
+        scores += past.mask
+    return torch.softmax(scores, dim=-1)
+
+
+def cell_(gates: Tensor, twice: Tensor, half: Tensor) -> None:
+    """One step of an LSTM, in place: from the gates before their sigmoid ``[4H, B]`` (candidate doubled), twice the cell
+    and half the hidden state ``[H, B]`` become those after it; ``gates`` is used up."""
+    i, f, g, o = gates.sigmoid_().view(4, -1, gates.shape[1])
+    twice.mul_(f).addcmul_(i, g.sub_(0.5), value=4.0)
+    torch.sigmoid(twice, out=half).sub_(0.5).mul_(o)
+
+
+def gate_weights(lstm: nn.LSTM) -> tuple[Tensor, Tensor, Tensor]:
+    """A one-layer LSTM's weights for :func:`cell_`: of the inputs ``[4H, I]``, of the hidden state ``[4H, H]``, and the
+    bias ``[4H, 1]``."""
+    inner, outer, *biases = lstm.all_weights[0]
+    double = torch.ones(4, lstm.hidden_size, 1, device=outer.device)
+    double[2] = 2.0
+    double = double.flatten(0, 1)
+    return double * inner, double * outer, double * (biases[0] + biases[1])[:, None]
+
+
+class FastMember:
+    """``net`` packed; train it first, for later changes of its weights are not seen."""
+
+    @torch.no_grad()
+    def __init__(self, net: Seq2Seq) -> None:
+        shape, c, d = net.shape, len(net.low), net.shape.memory
+        self.signals, self.head, self.min_sd = c, shape.head, shape.min_sd
+        self.low, self.high, self.level_law = net.low[:, None], net.high[:, None], net.law_of
+
+        def asks(history: nn.Linear, action: Tensor) -> Tensor:
+            """Weights over :func:`known`; a layer that does not read base and latest week has zeros there."""
+            missing = 2 * c - max(0, history.in_features - net.level_ask_history.in_features)
+            return torch.cat([F.pad(history.weight, (0, missing)), action], dim=1)
+
+        level_action, level_context = net.level_action.weight.split([ACTION, d], dim=1)
+        law_action, law_context = net.law_action.weight.split([ACTION, d], dim=1)
+        self.level_context, self.law_context = level_context.contiguous(), law_context.contiguous()
+        scale = 1 / math.sqrt(d)  # of the scores
+        self.level_ask = scale * asks(net.level_ask_history, net.level_ask_action.weight).T
+        self.level_ask_bias = scale * net.level_ask_history.bias
+        self.days_ask = scale * asks(net.days_ask_history, net.days_ask_action.weight).T
+        self.days_ask_bias = scale * net.days_ask_history.bias
+
+        known_size = self.level_ask.shape[0]
+        straight = torch.zeros(c, known_size, device=net.low.device)
+        straight[:, -2 * c - ACTION : -ACTION] = net.level_linear.weight
+        straight[:, -2 * c - ACTION : -c - ACTION] += torch.eye(c, device=net.low.device)
+        self.expect = torch.cat(
+            [
+                asks(net.level_history, level_action),
+                asks(net.adverse_history, net.adverse_action.weight),
+                straight,
+            ]
+        )
+        self.expect_bias = torch.cat(
+            [net.level_history.bias, net.adverse_history.bias, net.level_linear.bias + net.level_out.bias]
+        )[:, None]
+        self.middle, self.level_out, self.adverse_out = net.level_middle, net.level_out.weight, net.adverse_out
+
+        begin_history, begin_action, begin_adverse = net.begin.weight.split(
+            [net.begin.in_features - ACTION - 1, ACTION, 1], dim=1
+        )
+        begin = torch.cat([F.pad(begin_history, (0, 2 * c)), begin_action], dim=1)
+        self.write_known = torch.cat([asks(net.law_history, law_action), 2 * begin])
+        self.write_bias = torch.cat([net.law_history.bias, 2 * net.begin.bias])[:, None]
+        self.begin_adverse, self.law_out = 2 * begin_adverse, net.law_out
+
+        inner, outer, bias = gate_weights(net.decoder)
+        before, context, weekday = inner.split([c, d, DAYS], dim=1)
+        self.day = torch.cat([before, 2 * outer], dim=1)
+        self.day_context, self.day_bias = context.contiguous(), (bias + weekday).T.unsqueeze(-1).contiguous()
+        self.moments = torch.cat([torch.cat([net.carry.diag(), torch.zeros_like(net.mix)]), 2 * net.day_out.weight], 1)
+        self.moments_bias = net.day_out.bias[:, None] + torch.tensor([0.0, 0.5]).repeat_interleave(c)[:, None].to(bias)
+        self.same_day = net.same_day()
+
+        inner, outer, self.read_bias = gate_weights(net.encoder)
+        self.read_weight = torch.cat([inner, outer], dim=1)
+        per_day = torch.zeros(DAYS, d, DAYS, c, device=net.low.device)
+        per_day[range(DAYS), :, range(DAYS)] = net.remember_day.weight
+        # Twice, for tanh; the hidden state comes halved.
+        self.remember = torch.cat(
+            [4 * net.remember.weight.repeat(DAYS, 1), 2 * per_day.flatten(2).flatten(0, 1)], dim=1
+        ).T.contiguous()  # (H + 7C, 7D)
+        self.remember_bias = 2 * (net.remember.bias + net.remember_weekday).flatten()
+
+    def level_queries(self, known: Tensor) -> Tensor:
+        """``[B, 1, D]``, scaled."""
+        return torch.addmm(self.level_ask_bias, known.T, self.level_ask).unsqueeze(1)
+
+    def day_queries(self, known: Tensor) -> Tensor:
+        """``[B, 7, D]``, scaled."""
+        return torch.addmm(self.days_ask_bias, known.T, self.days_ask).unflatten(1, (DAYS, -1))
+
+    def look_ahead(self, past: Past) -> Outlook:
+        h = self.head
+        context = torch.bmm(weights_of(self.level_queries(past.known), past), past.memory)[:, 0]
+        asked = torch.addmm(self.expect_bias, self.expect, past.known)
+        hidden = F.silu(asked[:h].addmm_(self.level_context, context.T), inplace=True)
+        hidden = F.silu(_layer(self.middle, hidden), inplace=True)
+        level = asked[2 * h :].addmm_(self.level_out, hidden)
+        logit = _layer(self.adverse_out, F.silu(asked[h : 2 * h], inplace=True))[0]
+        return Outlook(context, level, logit)
+
+    def write(
+        self, past: Past, outlook: Outlook, adverse: Tensor, surprise: Tensor, yesterday: Tensor, draws: "Draws"
+    ) -> Tensor:
+        """A week in z ``[7, C, B]`` after ``yesterday`` ``[C, B]``; ``adverse`` and ``surprise`` ``[B]`` as
+        ``Seq2Seq.level_law`` has them."""
+        c, h = self.signals, self.head
+        asked = torch.addmm(self.write_bias, self.write_known, past.known)
+        hidden = F.silu(asked[:h].addmm_(self.law_context, outlook.context.T), inplace=True)
+        law = self.level_law(_layer(self.law_out, hidden).T, outlook.level.T, surprise)
+        level = law.sample(draws.mode, draws.level).T  # (C, B)
+
+        half, cell = asked[h:].addcmul_(self.begin_adverse, adverse).sigmoid_().sub_(0.5).chunk(2)
+        twice = cell.mul_(4.0)
+        contexts = torch.bmm(weights_of(self.day_queries(past.known), past), past.memory)  # (B, 7, D)
+        noise = self.same_day @ draws.days  # (7, C, B)
+        low, high = self.low - level, self.high - level
+        inputs = torch.cat([yesterday - level, half])  # the day before from the level, over half the hidden state
+        before, half = inputs[:c], inputs[c:]
+        week = torch.empty_like(noise)
+        for d in range(DAYS):
+            gates = torch.addmm(self.day_bias[d], self.day_context, contexts[:, d].T).addmm_(self.day, inputs)
+            cell_(gates, twice, half)
+            mean, raw = torch.addmm(self.moments_bias, self.moments, inputs).chunk(2)
+            sd = F.softplus(raw).add_(self.min_sd)
+            torch.clamp(mean.addcmul_(sd, noise[d]), low, high, out=before)
+            torch.add(before, level, out=week[d])
+        return week
+
+    def read(self, lived: Lived, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The encoder's hidden and cell state ``[H, B]`` after a week, and the memory of its days ``[B, 7, D]``."""
+        gates = torch.addmm(self.read_bias, self.read_weight, torch.cat([lived.told, hidden]))
+        twice, half = 2.0 * cell, torch.empty_like(hidden)
+        cell_(gates, twice, half)
+        days = torch.addmm(self.remember_bias, torch.cat([half, lived.away]).T, self.remember).sigmoid_()
+        return half * 2.0, twice.mul_(0.5), days.mul_(2.0).sub_(1.0).unflatten(1, (DAYS, -1))
+
+
+class Draws(NamedTuple):
+    """A week's random numbers: a uniform ``[B]`` and normals ``[B, 1+C]`` for the level, normals ``[7, C, B]`` for the days."""
+
+    mode: Tensor
+    level: Tensor
+    days: Tensor
+
+    def select(self, rows: Tensor | None) -> "Draws":
+        """Of the persons ``rows``; of all if None."""
+        if rows is None:
+            return self
+        return Draws(self.mode[rows], self.level[rows], self.days.index_select(2, rows))
+
+
+def _layer(linear: nn.Linear, x: Tensor) -> Tensor:
+    return torch.addmm(linear.bias[:, None], linear.weight, x)
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
+def average(parts: list[Tensor]) -> Tensor:
+    """In an order that does not depend on the batch, as a reduction's may."""
+    return parts[0] if len(parts) == 1 else reduce(torch.add, parts) / len(parts)
+
+
+def tiled(state: State, *others: Tensor) -> tuple[Any, ...]:
+    return {name: whole_tiles(value) for name, value in state.items()}, *map(whole_tiles, others)
+
+
+def chunks(state: State, *others: Tensor) -> Iterator[tuple[Any, ...]]:
+    """Whole tiles, ``CHUNK`` persons at a time."""
+    given, *rest = tiled(state, *others)
+    persons = len(rest[0])
+    if persons <= CHUNK:
+        yield given, *rest
+        return
+    for first in range(0, persons, CHUNK):
+        part = slice(first, first + CHUNK)
+        yield {name: value[part] for name, value in given.items()}, *(value[part] for value in rest)
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    """Chunks one after the other, laid out in memory as they are."""
+    if len(parts) == 1:
+        return parts[0]
+    if parts[0].is_contiguous():
+        return torch.cat(parts)
+    return torch.cat([part.movedim(0, -1) for part in parts], dim=-1).movedim(-1, 0)
