@@ -1,17 +1,19 @@
 """The Twin's sampling, written out for speed: one function with the forms it is trained in, the same in any batch."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from helpers_twin import SCALER, make_patients, untrained
+from helpers_twin import SCALER, SHAPE, make_patients, untrained
 from torch import Tensor
 
 from core.patients import Patients
 from core.protocols import Outcome, State
 from core.random import stream_draws, stream_keys
-from core.signals import DAYS
+from core.signals import DAYS, DEFAULT_SIGNALS
 from intervention import twin_sampling
 from intervention.seq2seq import Record, action_features, attend
-from intervention.twin import TwinDynamics
+from intervention.twin import Twin, TwinDynamics
 from intervention.twin_sampling import cell_, gate_weights
 
 PERSONS, WEEKS = 40, 12
@@ -111,6 +113,16 @@ def test_a_course_does_not_depend_on_its_batch(
     assert state.keys() == cut.keys()
     for name, value in state.items():
         assert value.shape == cut[name].shape and torch.allclose(value, cut[name], atol=1e-4), name
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_a_course_is_the_same_to_the_bit_where_a_memory_fills_whole_tiles(patients: Patients, members: int) -> None:
+    """Rows of attention then begin at whole cache lines, wherever in the batch a person stands."""
+    dynamics = TwinDynamics(Twin(replace(SHAPE, memory=16), members, DEFAULT_SIGNALS, SCALER, 2, 12, seed=1), patients)
+    _, many = live(dynamics, torch.arange(PERSONS), 14)
+    _, one = live(dynamics, torch.arange(17, 18), 14)
+    for a, b in zip(many, one, strict=True):
+        assert torch.equal(a.week[17:18], b.week) and torch.equal(a.level[17:18], b.level)
 
 
 def test_a_step_leaves_the_state_it_was_given_and_may_be_taken_twice(patients: Patients) -> None:
