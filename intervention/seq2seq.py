@@ -43,7 +43,8 @@ class TwinShape:
     memory: Count  # width of what is remembered of a day
     person: Count  # width of the profile and baseline week's code
     retention: tuple[Fraction, ...]  # share that each trace of past doses keeps per week
-    head: Count  # hidden width of the level head
+    history: Count  # width of the code of a course so far
+    head: Count  # hidden width of the heads
     modes: Count  # Gaussians in the level's mixture
     min_sd: Positive  # smallest sd of a day and of a level, in z
 
@@ -140,28 +141,30 @@ class Seq2Seq(nn.Module):
         known = h + s + past + (c + 1) * ACTIVE  # width of a history
         self.register_buffer("low", low)
         self.register_buffer("high", high)
+        code = shape.history
         self.person = nn.Linear(features + 2 * c, s)
         self.first = nn.Linear(s, 2 * h)
         self.encoder = nn.LSTM(4 * c + past + ACTION + 1, h, batch_first=True)
         self.remember = nn.Linear(h, d)
         self.remember_day = nn.Linear(c, d, bias=False)
         self.remember_weekday = nn.Parameter(torch.zeros(DAYS, d))
-        self.level_ask_history = nn.Linear(known, d)
-        self.level_ask_action = nn.Linear(ACTION, d, bias=False)
-        self.days_ask_history = nn.Linear(known, DAYS * d)
-        self.days_ask_action = nn.Linear(ACTION, DAYS * d, bias=False)
+        self.known = nn.Linear(known, code)
+        self.level_ask = nn.Linear(code, d)
+        self.days_ask = nn.Linear(code, d)
+        self.days_ask_action = nn.Linear(ACTION, d, bias=False)
+        self.days_ask_weekday = nn.Parameter(0.1 * torch.randn(DAYS, d))
         self.level_linear = nn.Linear(2 * c, c)
-        self.level_history = nn.Linear(known + 2 * c, shape.head)
-        self.level_action = nn.Linear(ACTION + d, shape.head, bias=False)
+        self.level_history = nn.Linear(code + d + 2 * c, shape.head)
+        self.level_action = nn.Linear(ACTION, shape.head, bias=False)
         self.level_middle = nn.Linear(shape.head, shape.head)
         self.level_out = nn.Linear(shape.head, c)
-        self.law_history = nn.Linear(known, shape.head)
-        self.law_action = nn.Linear(ACTION + d, shape.head, bias=False)
+        self.law_history = nn.Linear(code + d, shape.head)
+        self.law_action = nn.Linear(ACTION, shape.head, bias=False)
         self.law_out = nn.Linear(shape.head, shape.modes * (1 + 3 * c) + c)
-        self.adverse_history = nn.Linear(known, shape.head)
+        self.adverse_history = nn.Linear(code, shape.head)
         self.adverse_action = nn.Linear(ACTION, shape.head, bias=False)
         self.adverse_out = nn.Linear(shape.head, 1)
-        self.begin = nn.Linear(known + ACTION + 1, 2 * shape.decoder)
+        self.begin = nn.Linear(code + ACTION + 1, 2 * shape.decoder)
         self.decoder = nn.LSTM(c + d + DAYS, shape.decoder, batch_first=True)
         self.day_out = nn.Linear(shape.decoder, 2 * c)
         self.carry = nn.Parameter(torch.zeros(c))  # phi
@@ -209,30 +212,38 @@ class Seq2Seq(nn.Module):
         return torch.tanh(self.remember(hidden).unsqueeze(-2) + days)
 
     # --- answering -----------------------------------------------------------------------------------------------
-    # ``history`` is cat(encoder hidden, person, record's features); leading dimensions broadcast.
+    # ``history`` is what :meth:`history` makes of the past; leading dimensions broadcast.
 
-    def level_query(self, history: Tensor, action: Tensor) -> Tensor:
+    def history(self, hidden: Tensor, person: Tensor, record: Tensor) -> Tensor:
+        """All that is known of a course so far ``[..., K]``: the encoder's state, the person's code, the record's features."""
+        return F.silu(self.known(torch.cat([hidden, person, record], dim=-1)))
+
+    def level_query(self, history: Tensor) -> Tensor:
         """What the level asks of the memory ``[..., D]``."""
-        return self.level_ask_history(history) + self.level_ask_action(action)
+        out: Tensor = self.level_ask(history)
+        return out
 
     def day_queries(self, history: Tensor, action: Tensor) -> Tensor:
         """What the seven days ask of the memory ``[..., 7, D]``."""
-        asked = self.days_ask_history(history) + self.days_ask_action(action)
-        return asked.unflatten(-1, (DAYS, self.shape.memory))
+        asked = self.days_ask(history) + self.days_ask_action(action)
+        return asked.unsqueeze(-2) + self.days_ask_weekday
 
     def level(self, history: Tensor, base: Tensor, last: Tensor, action: Tensor, context: Tensor) -> Tensor:
         """Expected level of the coming week in z ``[..., C]``; ``last`` is the latest week's mean."""
-        hidden = self.level_history(torch.cat([history, base, last - base], dim=-1))
-        hidden = F.silu(hidden + self.level_action(torch.cat([action, context], dim=-1)))
-        hidden = F.silu(self.level_middle(hidden))
+        hidden = self.level_hidden(history, base, last, action, context)
         return base + self.level_linear(torch.cat([base, last - base], dim=-1)) + self.level_out(hidden)
+
+    def level_hidden(self, history: Tensor, base: Tensor, last: Tensor, action: Tensor, context: Tensor) -> Tensor:
+        """The last hidden layer of :meth:`level` ``[..., head]``."""
+        known = self.level_history(torch.cat([history, context, base, last - base], dim=-1))
+        return F.silu(self.level_middle(F.silu(known + self.level_action(action))))
 
     def level_law(
         self, history: Tensor, action: Tensor, context: Tensor, expected: Tensor, surprise: Tensor
     ) -> "LevelLaw":
         """How the week's level may fall around ``expected`` ``[..., C]``, which stays its mean; ``surprise`` ``[...]``
         is the adverse event (0 or 1) minus its chance."""
-        hidden = self.law_history(history) + self.law_action(torch.cat([action, context], dim=-1))
+        hidden = self.law_history(torch.cat([history, context], dim=-1)) + self.law_action(action)
         return self.law_of(self.law_out(F.silu(hidden)), expected, surprise)
 
     def law_of(self, out: Tensor, expected: Tensor, surprise: Tensor) -> "LevelLaw":

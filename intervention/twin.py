@@ -29,9 +29,7 @@ from intervention.twin_sampling import (
     Past,
     average,
     chunks,
-    facts,
     joined,
-    known,
     read_days,
     tiled,
     weights_of,
@@ -242,12 +240,13 @@ class TwinDynamics:
         ago = torch.arange(used, device=weeks.device).repeat_interleave(DAYS)
         mask = torch.zeros(len(weeks), 1, len(ago), device=weeks.device)
         mask.masked_fill_((ago > weeks[:, None]).unsqueeze(1), -math.inf)
-        base, record = take(self.base, state["rows"]).T, Record(state["traces"], state["shown"], state["seen"])
-        alike = facts(record, base, state["last"].T, action)
-        pasts = []
-        for m, person in enumerate(self.person):
+        base = take(self.base, state["rows"]).T
+        record = [part.T for part in Record(state["traces"], state["shown"], state["seen"]).parts()]
+        around, pasts = [base, state["last"].T - base, action], []
+        for m, (member, persons) in enumerate(zip(self.members, self.person, strict=True)):
+            person = take(persons, state["rows"]).T
             memory = torch.cat([state[f"memory.{m}.{k}"] for k in range(used)], dim=1)
-            pasts.append(Past(known(state[f"hidden.{m}"].T, take(person, state["rows"]).T, alike), memory, mask))
+            pasts.append(Past(member.known(state[f"hidden.{m}"].T, person, record, around), memory, mask))
         return pasts
 
     def _write(

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from core.batching import whole_tiles
 from core.protocols import State
 from core.signals import DAYS
-from intervention.seq2seq import ACTION, Record, Seq2Seq
+from intervention.seq2seq import ACTION, Seq2Seq
 
 CHUNK = 2048  # persons at a time: enough to be worth a call, and not more memory than that takes
 
 
 class Past(NamedTuple):
-    """What a member is asked about: all it knows and the action ``[K, B]`` (as :func:`known` lays it out), the days
-    remembered ``[B, T, D]``, and what is added to their scores ``[B, 1, T]`` (None where all were lived)."""
+    """What a member is asked about: the history, the base, the latest week's distance from it and the action, one below
+    the other ``[K+2C+ACTION, B]``; the days remembered ``[B, T, D]``, and what is added to their scores ``[B, 1, T]`` (None where all were lived)."""
 
     known: Tensor
     memory: Tensor
@@ -60,16 +60,6 @@ class Lived(NamedTuple):
 
     told: Tensor
     away: Tensor
-
-
-def facts(record: Record, base: Tensor, last: Tensor, action: Tensor) -> list[Tensor]:
-    """What every member knows alike, in the order of :func:`known`; ``base``, ``last`` and ``action`` turned."""
-    return [*(part.T for part in record.parts()), base, last - base, action]
-
-
-def known(hidden: Tensor, person: Tensor, alike: list[Tensor]) -> Tensor:
-    """``[K, B]``: a member's history, the base and the latest week's distance from it, and the action."""
-    return torch.cat([hidden, person, *alike])
 
 
 def read_days(week: Tensor, mean: Tensor, base: Tensor, traces: Tensor, action: Tensor, adverse: Tensor) -> Lived:
@@ -115,29 +105,29 @@ class FastMember:
         self.signals, self.head, self.min_sd = c, shape.head, shape.min_sd
         self.low, self.high, self.level_law = net.low[:, None], net.high[:, None], net.law_of
 
-        def asks(history: nn.Linear, action: Tensor) -> Tensor:
-            """Weights over :func:`known`; a layer that does not read base and latest week has zeros there."""
-            missing = 2 * c - max(0, history.in_features - net.level_ask_history.in_features)
-            return torch.cat([F.pad(history.weight, (0, missing)), action], dim=1)
+        def asks(history: Tensor, around: Tensor | None, action: Tensor | None) -> Tensor:
+            """Weights over ``Past.known``; zeros for what a layer does not read."""
+            rows = len(history)
+            around = history.new_zeros(rows, 2 * c) if around is None else around
+            action = history.new_zeros(rows, ACTION) if action is None else action
+            return torch.cat([history, around, action], dim=1)
 
-        level_action, level_context = net.level_action.weight.split([ACTION, d], dim=1)
-        law_action, law_context = net.law_action.weight.split([ACTION, d], dim=1)
+        code, scale = shape.history, 1 / math.sqrt(d)  # of the scores
+        self.history, self.history_bias = net.known.weight, net.known.bias[:, None]
+        self.level_ask = scale * asks(net.level_ask.weight, None, None).T
+        self.level_ask_bias = scale * net.level_ask.bias
+        self.days_ask = scale * asks(net.days_ask.weight, None, net.days_ask_action.weight).T
+        self.days_ask_bias, self.days_ask_weekday = scale * net.days_ask.bias, scale * net.days_ask_weekday
+
+        level_history, level_context, level_around = net.level_history.weight.split([code, d, 2 * c], dim=1)
+        law_history, law_context = net.law_history.weight.split([code, d], dim=1)
         self.level_context, self.law_context = level_context.contiguous(), law_context.contiguous()
-        scale = 1 / math.sqrt(d)  # of the scores
-        self.level_ask = scale * asks(net.level_ask_history, net.level_ask_action.weight).T
-        self.level_ask_bias = scale * net.level_ask_history.bias
-        self.days_ask = scale * asks(net.days_ask_history, net.days_ask_action.weight).T
-        self.days_ask_bias = scale * net.days_ask_history.bias
-
-        known_size = self.level_ask.shape[0]
-        straight = torch.zeros(c, known_size, device=net.low.device)
-        straight[:, -2 * c - ACTION : -ACTION] = net.level_linear.weight
-        straight[:, -2 * c - ACTION : -c - ACTION] += torch.eye(c, device=net.low.device)
+        straight = net.level_linear.weight + torch.eye(c, 2 * c, device=net.low.device)
         self.expect = torch.cat(
             [
-                asks(net.level_history, level_action),
-                asks(net.adverse_history, net.adverse_action.weight),
-                straight,
+                asks(level_history, level_around, net.level_action.weight),
+                asks(net.adverse_history.weight, None, net.adverse_action.weight),
+                asks(net.level_linear.weight.new_zeros(c, code), straight, None),
             ]
         )
         self.expect_bias = torch.cat(
@@ -145,11 +135,10 @@ class FastMember:
         )[:, None]
         self.middle, self.level_out, self.adverse_out = net.level_middle, net.level_out.weight, net.adverse_out
 
-        begin_history, begin_action, begin_adverse = net.begin.weight.split(
-            [net.begin.in_features - ACTION - 1, ACTION, 1], dim=1
+        begin_history, begin_action, begin_adverse = net.begin.weight.split([code, ACTION, 1], dim=1)
+        self.write_known = torch.cat(
+            [asks(law_history, None, net.law_action.weight), 2 * asks(begin_history, None, begin_action)]
         )
-        begin = torch.cat([F.pad(begin_history, (0, 2 * c)), begin_action], dim=1)
-        self.write_known = torch.cat([asks(net.law_history, law_action), 2 * begin])
         self.write_bias = torch.cat([net.law_history.bias, 2 * net.begin.bias])[:, None]
         self.begin_adverse, self.law_out = 2 * begin_adverse, net.law_out
 
@@ -171,13 +160,18 @@ class FastMember:
         ).T.contiguous()  # (H + 7C, 7D)
         self.remember_bias = 2 * (net.remember.bias + net.remember_weekday).flatten()
 
+    def known(self, hidden: Tensor, person: Tensor, record: list[Tensor], around: list[Tensor]) -> Tensor:
+        """``Past.known``, of the encoder's state, the person's code and the record's features; ``around`` is the rest."""
+        history = torch.addmm(self.history_bias, self.history, torch.cat([hidden, person, *record]))
+        return torch.cat([F.silu(history, inplace=True), *around])
+
     def level_queries(self, known: Tensor) -> Tensor:
         """``[B, 1, D]``, scaled."""
         return torch.addmm(self.level_ask_bias, known.T, self.level_ask).unsqueeze(1)
 
     def day_queries(self, known: Tensor) -> Tensor:
         """``[B, 7, D]``, scaled."""
-        return torch.addmm(self.days_ask_bias, known.T, self.days_ask).unflatten(1, (DAYS, -1))
+        return torch.addmm(self.days_ask_bias, known.T, self.days_ask).unsqueeze(1) + self.days_ask_weekday
 
     def look_ahead(self, past: Past) -> Outlook:
         h = self.head

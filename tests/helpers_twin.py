@@ -23,7 +23,9 @@ from intervention.twin_training import TwinSettings
 
 CONF = Path(__file__).parent.parent / "conf"
 T = TypeVar("T")
-SHAPE = TwinShape(encoder=12, decoder=8, memory=6, person=5, retention=(0.5, 0.9), head=10, modes=2, min_sd=0.05)
+SHAPE = TwinShape(
+    encoder=12, decoder=8, memory=6, person=5, retention=(0.5, 0.9), history=9, head=10, modes=2, min_sd=0.05
+)
 SCALER = WeekScaler((7.0, 6.0, 65.0, 5.0), (1.4, 1.8, 8.0, 1.9), (0.8, 1.0, 7.0, 1.1))
 EFFECTS = torch.tensor(
     [[0.0, 0, 0, 0], [0.3, 0, 0, -0.5], [0, 1.0, 0, -1.0], [0.2, 0.5, -4.0, 0], [0, -0.5, 3.0, -0.8]]
@@ -40,7 +42,7 @@ def design(**changes: Any) -> TrialsSettings:
 
 
 def settings(**changes: Any) -> TwinSettings:
-    return replace(load("twin.yaml", "twin", TwinSettings), **{"shape": SHAPE, **changes})
+    return replace(load("twin.yaml", "twin", TwinSettings), **{"shape": SHAPE, "members": 1, **changes})
 
 
 def make_patients(n: int = 40) -> Patients:

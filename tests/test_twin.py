@@ -17,6 +17,7 @@ from core.protocols import Outcome, State
 from core.random import stream_keys
 from core.signals import DAYS, DEFAULT_SIGNALS
 from core.treatments import CONTROL, TREATMENTS
+from intervention.courses import read_courses
 from intervention.rollouts import constant, rollout
 from intervention.seq2seq import (
     ACTION,
@@ -27,7 +28,7 @@ from intervention.seq2seq import (
 )
 from intervention.trials import VirtualTrials
 from intervention.twin import Twin, TwinDynamics
-from intervention.twin_training import course_losses, read_courses
+from intervention.twin_losses import course_losses
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_clipped_likelihood_is_a_probability() -> None:
 def test_level_law_keeps_its_mean_whatever_its_modes() -> None:
     net = untrained().networks()[0]
     generator = torch.Generator().manual_seed(0)
-    history = torch.randn(1, 12 + 5 + 2 * ACTION + 4 * 5, generator=generator)
+    history = torch.randn(1, SHAPE.history, generator=generator)
     action, context = torch.rand(1, ACTION, generator=generator), torch.rand(1, 6, generator=generator)
     expected = torch.tensor([[0.5, -1.0, 0.0, 2.0]])
     with torch.no_grad():
@@ -221,11 +222,19 @@ def test_carrying_the_state_equals_training_on_the_whole_course(patients: Patien
         alternative_level=torch.stack(others, dim=1).numpy(),
         adverse=adverse.numpy(),
     )
-    net, between, written = twin.networks()[0], torch.ones(4), torch.arange(weeks)
-    losses = course_losses(net, read_courses(claimed, patients), between, written)
+    net, between, written, weighed = (
+        twin.networks()[0],
+        torch.ones(4),
+        torch.arange(weeks),
+        torch.arange(len(TREATMENTS)),
+    )
+    losses = course_losses(net, read_courses(claimed, patients, SHAPE.retention), between, written, weighed)
     assert losses["level"].item() < 1e-9 and losses["effect"].item() < 1e-9
     swapped = replace(claimed, adverse=~adverse.numpy())
-    assert course_losses(net, read_courses(swapped, patients), between, written)["level"].item() > 1e-6
+    assert (
+        course_losses(net, read_courses(swapped, patients, SHAPE.retention), between, written, weighed)["level"].item()
+        > 1e-6
+    )
 
 
 def test_artifact_round_trip_is_exact_and_checked(patients: Patients) -> None:

@@ -69,9 +69,9 @@ def test_a_sampled_week_is_that_of_the_training_forms(patients: Patients, member
     with torch.no_grad():
         for m, net in enumerate(twin.networks()):
             person, _ = net.read_person(patients.features, SCALER.scale(patients.week))
-            history = torch.cat([state[f"hidden.{m}"], person[state["rows"]], record], dim=-1)
+            history = net.history(state[f"hidden.{m}"], person[state["rows"]], record)
             memory = torch.cat([state[f"memory.{m}.{k}"] for k in range(used)], dim=1)
-            queries = torch.cat([net.level_query(history, action)[:, None], net.day_queries(history, action)], dim=1)
+            queries = torch.cat([net.level_query(history)[:, None], net.day_queries(history, action)], dim=1)
             contexts = attend(queries, memory, torch.ones(1, 1, used * DAYS, dtype=torch.bool))
             expected = net.level(history, base, state["last"], action, contexts[:, 0])
             views.append((history, contexts, expected, torch.sigmoid(net.adverse_logit(history, action))))
@@ -176,7 +176,7 @@ def test_attention_is_over_the_days_that_were_lived(patients: Patients) -> None:
     net, record = alone.twin.networks()[0], Record(lived["traces"], lived["shown"], lived["seen"]).features()
     with torch.no_grad():
         person, _ = net.read_person(patients.features, SCALER.scale(patients.week))
-        history = torch.cat([lived["hidden.0"], person, record], dim=-1)
+        history = net.history(lived["hidden.0"], person, record)
         memory = torch.cat([lived[f"memory.0.{k}"] for k in reversed(range(4))], dim=1)
         expected = attend(net.day_queries(history, action_features(*ACTION)), memory, torch.tensor(True))
     assert torch.allclose(alone.attention(lived, *ACTION)[:, 1:] @ memory, expected, atol=1e-5)

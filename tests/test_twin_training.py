@@ -10,10 +10,12 @@ from core.patients import Patients
 from core.protocols import NullTracker
 from core.random import stream_keys
 from core.treatments import CONTROL, TREATMENTS
+from intervention.courses import read_courses
 from intervention.rollouts import constant, rollout
 from intervention.trials import VirtualTrials, simulate_trials
 from intervention.twin import TwinDynamics
-from intervention.twin_training import course_losses, read_courses, train_twin
+from intervention.twin_losses import course_losses
+from intervention.twin_training import refit_level, train_twin
 
 BETWEEN = torch.tensor(SCALER.between)
 
@@ -28,7 +30,7 @@ def trials(patients: Patients) -> VirtualTrials:
     return small_trials(patients)
 
 
-def test_training_twice_gives_the_same_twin(patients: Patients, trials: VirtualTrials) -> None:
+def test_training_twice_or_in_two_processes_gives_the_same_twin(patients: Patients, trials: VirtualTrials) -> None:
     before = torch.random.get_rng_state()
     chosen = settings(steps=6, batch=32, members=2, validate_every=3, written_weeks=2)
     first, second = (train_twin(trials, patients, chosen, 4, NullTracker()).to_artifact() for _ in range(2))
@@ -36,6 +38,8 @@ def test_training_twice_gives_the_same_twin(patients: Patients, trials: VirtualT
     assert first.meta == second.meta
     assert all(torch.equal(first.tensors[name], second.tensors[name]) for name in first.tensors)
     assert not torch.equal(first.tensors["members.0.carry"], first.tensors["members.1.carry"])
+    apart = train_twin(trials, patients, chosen, 4, NullTracker(), processes=2).to_artifact()
+    assert all(torch.equal(first.tensors[name], apart.tensors[name]) for name in first.tensors)
     other = train_twin(trials, patients, chosen, 5, NullTracker()).to_artifact()
     assert not torch.equal(first.tensors["members.0.carry"], other.tensors["members.0.carry"])
 
@@ -43,15 +47,41 @@ def test_training_twice_gives_the_same_twin(patients: Patients, trials: VirtualT
 def test_the_days_of_a_course_are_scored_in_parts_that_add_up(patients: Patients, trials: VirtualTrials) -> None:
     """The weeks written change the days' likelihood alone, whose mean over the parts is that of the whole."""
     net = train_twin(trials, patients, settings(steps=2, batch=32, validate_every=2), 0, NullTracker()).networks()[0]
-    courses, between = read_courses(trials, patients), torch.ones(4)
+    courses, between = read_courses(trials, patients, SHAPE.retention), torch.ones(4)
     with torch.no_grad():
         whole, *parts = (
-            course_losses(net, courses, between, torch.tensor(weeks)) for weeks in ([0, 1, 2, 3], [0, 2], [3, 1])
+            course_losses(net, courses, between, torch.tensor(weeks), torch.arange(5))
+            for weeks in ([0, 1, 2, 3], [0, 2], [3, 1])
         )
     assert parts[0]["nll"] != parts[1]["nll"]
     assert (parts[0]["nll"] + parts[1]["nll"]).item() / 2 == pytest.approx(whole["nll"].item(), abs=1e-5)
     for name in set(whole) - {"nll"}:
         assert torch.equal(whole[name], parts[0][name]), name
+
+
+def test_the_refit_is_the_least_squares_solution(patients: Patients, trials: VirtualTrials) -> None:
+    """No change of the last layers makes the level's loss smaller: small steps either way make it larger."""
+    net = train_twin(trials, patients, settings(steps=4, batch=32, validate_every=4), 0, NullTracker()).networks()[0]
+    courses, between = read_courses(trials, patients, SHAPE.retention), torch.ones(4)
+
+    def loss() -> float:
+        return course_losses(net, courses, between, torch.tensor([0]), torch.arange(len(TREATMENTS)))["level"].item()
+
+    for layer in (net.level_out, net.level_linear):
+        with torch.no_grad():
+            layer.weight.add_(0.3)
+    worse = loss()
+    refit_level(net, courses, 64)
+    best = loss()
+    assert best < worse
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in (net.level_out.weight, net.level_linear.weight, net.level_linear.bias):
+            step = 0.02 * torch.randn(parameter.shape, generator=generator)
+            for sign in (1, -1):
+                parameter.add_(sign * step)
+                assert loss() > best
+                parameter.sub_(sign * step)
 
 
 @pytest.fixture(scope="module")

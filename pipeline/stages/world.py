@@ -44,7 +44,7 @@ def twin(context: Context) -> dict[str, Any]:
     )
     courses = VirtualTrials.from_arrays(store.arrays("trials", "trials.npz"))
     started = time.perf_counter()
-    model = train_twin(courses, patients, config.twin, config.seed, context.tracker)
+    model = train_twin(courses, patients, config.twin, config.seed, context.tracker, processes=config.wide_threads)
     seconds = time.perf_counter() - started
     save_artifact(context.out, "twin", model.to_artifact())
     quality = twin_quality(
