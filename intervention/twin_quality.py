@@ -36,7 +36,9 @@ class TwinQualitySettings:
 
     courses: Count  # held-out courses for one-week-ahead forecasts
     samples: Count  # sampled weeks per forecast
-    persons: Count  # held-out courses per policy of remission, and per arm of mean effects
+    persons: (
+        Count  # held-out courses per policy of remission; half as many per arm of mean effects, whose luck is shared
+    )
     persons_watched: Count  # held-out persons of individual effects, per treatment
     histories: Count  # other persons on whom the ceiling of individual effects is fitted, per treatment
     futures: Count  # sampled futures per person for individual effects
@@ -66,7 +68,7 @@ def twin_quality(
     watched = settings.persons_watched, settings.histories, settings.futures
     return {
         **forecast_quality(dynamics, trial, design, settings.courses, settings.samples, seed),
-        **effect_quality(dynamics, trial, settings.persons, seed),
+        **effect_quality(dynamics, trial, max(settings.persons // 2, 1), seed),
         **person_effects(twin, make_trial, held_out, others, *watched, seed),
         **gaps,
         "steps_per_second": speed(dynamics, people, seed),

@@ -22,7 +22,11 @@ HEADLINES: dict[str, list[tuple[str, str, str | None, str]]] = {
     "risk": [("auc_high", "AUC high", "bayes_ceiling.auc_high", "ceiling"), ("ece", "ECE", "ece_floor", "by luck"),
              ("alarm.recall", "alarm finds", "alarm.target_recall", "aim")],
     "trials": [("courses", "courses", None, ""), ("person_weeks", "person-weeks", None, "")],
-    "twin": [("crps_ratio", "CRPS ratio", None, ""), ("effect_error", "effect error (sd)", None, "")],
+    "twin": [
+        ("crps_ratio", "CRPS ratio", None, ""),
+        ("effect_error", "effect error (sd)", None, ""),
+        ("person_effect_correlation", "individual effects r", "person_effect_ceiling", "ceiling"),
+    ],
     "policy": [("steps", "steps", None, ""), ("steps_per_second", "steps/s", None, "")],
     "evaluate": [("policies.ppo.return", "PPO return", "policies.stepped_care.return", "stepped care"),
                  ("normalised_score", "normalised score", None, "")],
