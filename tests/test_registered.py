@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
+from helpers_twin import untrained
 from stable_baselines3.common.env_checker import check_env as check_sb3
 
 import envs  # noqa: F401 - registers the ids
@@ -16,6 +18,7 @@ from core.errors import ArtifactError, ConfigError, DataError, MissingStageError
 from core.treatments import MAX_INTENSITY, MIN_INTENSITY
 from envs.sb3 import PatientVecEnv
 from pipeline.environments import run_world, trial_of
+from pipeline.parts import require_members
 from pipeline.store import RunStore, sha256
 
 FORMS = ("", "-Box", "-Discrete", "-MultiDiscrete")
@@ -123,11 +126,34 @@ def rewrite(folder: Path, name: str, value: object) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_settings_of_the_task_can_be_given(smoke: RunStore) -> None:
-    """A limit on disagreement is refused where one model alone never disagrees: it would do nothing."""
+def test_disagreement_of_a_trained_twin_can_cost_and_end_an_episode(smoke: RunStore) -> None:
+    """Two members disagree from the first treated week on; the reward pays for it, a limit truncates, Trial knows none."""
+    action, run = np.full(8, 15), str(smoke.root)
+    steps = {}
+    for name, setting in {"plain": {}, "cost": {"spread_cost": 2.0}, "limit": {"spread_limit": 1e-4}}.items():
+        env = gym.make_vec("Mano/Twin-Discrete-v0", num_envs=8, run=run, **setting)
+        env.reset(seed=0)
+        steps[name] = env.step(action)
+    spread = np.asarray(steps["plain"][4]["spread"])
+    assert (spread > 1e-4).all()
+    np.testing.assert_allclose(steps["cost"][1], steps["plain"][1] - 2.0 * spread, atol=1e-5)
+    assert steps["limit"][3].all() and not steps["plain"][3].any()
+    trial = gym.make_vec("Mano/Trial-Discrete-v0", num_envs=8, run=run, spread_limit=1e-4)
+    trial.reset(seed=0)
+    assert not trial.step(action)[3].any()
+
+
+def test_a_twin_of_one_member_cannot_be_asked_to_disagree() -> None:
+    """It never would: a cost or a limit would do nothing."""
+    settings = trial_of(None).settings
+    require_members(untrained(1), settings)
     for setting in ({"spread_limit": 0.3}, {"spread_cost": 1.0}):
+        require_members(untrained(2), replace(settings, **setting))
         with pytest.raises(ConfigError, match=r"1 member .* expected 2 or more; train it with .*twin.members=3"):
-            gym.make_vec("Mano/Twin-Discrete-v0", run=str(smoke.root), **setting)
+            require_members(untrained(1), replace(settings, **setting))
+
+
+def test_settings_of_the_task_can_be_given() -> None:
     short = gym.make("Mano/Trial-Discrete-v0", horizon=2, remission_threshold=0.0)
     short.reset(seed=0)
     assert [short.step(0)[3] for _ in range(2)] == [False, True]
