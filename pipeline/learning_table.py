@@ -66,7 +66,7 @@ def learning_table(arms: Arms, policies: Mapping[str, Row], recovered: float, no
             table.add_row(label, f"{row['return']:.2f}", *numbers)
     asked = new_table("", ["found", "asked", ""])
     for each in requirements(policies, recovered):
-        found = "not known" if each.found is None else f"{each.found:.2f}"
+        found = "not known" if each.found is None else f"{each.found:.3f}"
         verdict = "[green]met[/]" if each.met else "[bold red]not met[/]"
         bound = f"{'at most' if each.at_most else 'at least'} {each.bound:g}"
         asked.add_row(each.asked, found, bound, verdict if each.found is not None else "n/a")
