@@ -1,17 +1,19 @@
 """The Twin's network: an attention Seq2Seq that reads a course of treatment and writes the coming week.
 
-An encoder LSTM reads every day so far, its state carried from week to week, and leaves one memory vector a day. For
-an action it answers three questions from that history: the expected level of the coming week, the chance of an
-adverse event, and the seven days, which a decoder LSTM writes one after the other, attending over all remembered days:
+An encoder LSTM takes one step a week (its mean, spread and last day, and how it was lived), and each day leaves a memory
+vector. For an action three questions are answered from that history: the expected level of the coming week, the
+chance of an adverse event, and the seven days, which a decoder LSTM writes one after the other, attending over all
+remembered days:
 
     expected = base + linear(base, last week) + mlp(history, attended days, action)
-    level    ~ mixture of Gaussians around expected: what is not known of the person yet, and the week's chance
+    level    ~ mixture of Gaussians around expected, each with a factor common to all signals: what is not known of the
+               person yet, and the week's chance
     day d    = level + correction_d + phi * (day d-1 - level) + sd_d * L eps_d,   clipped to the signal's range
     phi, L   = day-to-day carry-over and same-day correlation of the signals
 
 The level is drawn once a week, because a person's unknown response moves all days of a week together; without it the
 sampled persons are too much alike, and what the encoder infers from its own samples drifts to the average.
-The queries of all seven days are asked at once (one product with the memory), which is what makes a week cheap.
+Doses enter as powers of the intensity, as dose curves bend. The queries of all seven days are asked at once.
 Days are in the scaler's z-scores throughout. Attention after Bahdanau et al. 2015 (arXiv 1409.0473), scaled dot
 product after Vaswani et al. 2017 (arXiv 1706.03762).
 """

@@ -266,7 +266,6 @@ class TwinDynamics:
     def _read(self, state: State, action: Tensor, week: Tensor, adverse: Tensor) -> State:
         """Every member reads a week in z ``[7, C, B]``: the state but for older memories."""
         base, before = take(self.base, state["rows"]).T, Record(state["traces"], state["shown"], state["seen"])
-        mean = reduce(torch.add, week.unbind()) / DAYS
         mean = average(list(week.unbind()))
         record = before.after((mean - base).T, action.T, self.twin.shape.retention)
         lived = read_days(week, mean, base, record.traces.T, action, adverse)
