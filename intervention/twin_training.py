@@ -32,10 +32,9 @@ class TwinSettings:
     members: Count  # size of the ensemble
     steps: Count  # optimiser steps per member
     batch: Count  # courses per step
-    weighed: (
-        Count  # active treatments weighed in each week beside the action taken and Control, drawn anew at every step
-    )
-    written_weeks: Count  # weeks of each course whose days are scored, drawn anew at every step
+    # drawn anew at every step:
+    weighed: Count  # active treatments weighed in each week, beside the action taken and Control
+    written_weeks: Count  # weeks of each course whose days are scored
     learning_rate: Positive  # highest, of a one-cycle schedule
     weight_decay: NonNegative
     gradient_clip: Positive  # largest gradient norm
@@ -81,10 +80,11 @@ def _untrained(trials: VirtualTrials, patients: Patients, settings: TwinSettings
 
 
 class _Kept:
-    """A tracker that keeps scalars, for a process that has nowhere to show them."""
+    """A tracker that keeps what it is told, for a process that has nowhere to show it."""
 
     def __init__(self) -> None:
         self.scalars: list[Scalar] = []
+        self.notes: list[str] = []
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         self.scalars.append((tag, value, step))
@@ -93,7 +93,7 @@ class _Kept:
         yield from items
 
     def note(self, message: str) -> None:
-        raise NotImplementedError(f"a member in training has nothing to say, got: {message}")
+        self.notes.append(message)
 
 
 def _side_by_side(
@@ -101,18 +101,20 @@ def _side_by_side(
 ) -> Iterator[Weights]:
     jobs = (joblib.delayed(_apart)(trials, patients, settings, seed, m) for m in range(settings.members))
     done = joblib.Parallel(min(processes, settings.members), return_as="generator")(jobs)
-    for weights, scalars in tracker.track(done, "Twin members", settings.members):
-        for scalar in scalars:
+    for weights, kept in tracker.track(done, "Twin members", settings.members):
+        for scalar in kept.scalars:
             tracker.scalar(*scalar)
+        for message in kept.notes:
+            tracker.note(message)
         yield weights
 
 
 def _apart(
     trials: VirtualTrials, patients: Patients, settings: TwinSettings, seed: int, member: int
-) -> tuple[Weights, list[Scalar]]:
+) -> tuple[Weights, _Kept]:
     """One member in a process of its own."""
     kept = _Kept()
-    return train_member(trials, patients, settings, seed, member, kept), kept.scalars
+    return train_member(trials, patients, settings, seed, member, kept), kept
 
 
 def train_member(

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from helpers_twin import EFFECTS, SCALER, SHAPE, Curved, design, make_patients, settings, small_trials
 
+from core.errors import NumericalError
 from core.patients import Patients
 from core.protocols import NullTracker
 from core.random import stream_keys
@@ -42,6 +44,14 @@ def test_training_twice_or_in_two_processes_gives_the_same_twin(patients: Patien
     assert all(torch.equal(first.tensors[name], apart.tensors[name]) for name in first.tensors)
     other = train_twin(trials, patients, chosen, 5, NullTracker()).to_artifact()
     assert not torch.equal(first.tensors["members.0.carry"], other.tensors["members.0.carry"])
+
+
+def test_a_loss_that_is_no_number_stops_training_in_any_process(patients: Patients, trials: VirtualTrials) -> None:
+    spoilt = replace(trials, level=np.full_like(trials.level, np.nan))
+    chosen = settings(steps=2, batch=32, members=2, validate_every=2)
+    for processes in (1, 2):
+        with pytest.raises(NumericalError, match=r"twin: loss is nan at step 0; lower twin\.learning_rate"):
+            train_twin(spoilt, patients, chosen, 0, NullTracker(), processes)
 
 
 def test_the_days_of_a_course_are_scored_in_parts_that_add_up(patients: Patients, trials: VirtualTrials) -> None:
