@@ -5,7 +5,7 @@
     MINARI_DATASETS_PATH=runs/demo/dataset python examples/offline_dataset.py --dataset mano/trial-policy-v0
 
 Behaviour cloning is the least an offline learner must beat. The clone is judged in the dataset's evaluation environment
-on patients and luck that are not in the data, beside random and no treatment. Under a minute on one core.
+on patients and luck that are not in the data, beside random and no treatment. About a minute on one core.
 """
 
 import argparse
