@@ -167,6 +167,7 @@ class DualLSTMRisk(nn.Module):
         self.register_buffer("temperature", torch.ones(DAYS + 1))
         self.register_buffer("bias", torch.zeros(DAYS + 1, len(RISK_CLASSES)))
         self.register_buffer("alarm", torch.full((), 0.5))
+        self._parts = list(self.modules())  # looked through at every score, which a walk over them would slow
 
     def raw_logits(self, features: Tensor, week: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits ``[B, 3]`` before calibration; arguments as :meth:`probabilities`."""
@@ -190,14 +191,11 @@ class DualLSTMRisk(nn.Module):
 
     def _scores(self, features: Tensor, week: Tensor) -> Tensor:
         """As :meth:`probabilities`, of complete weeks and without gradients."""
-        weights = tuple((weight.data_ptr(), weight._version) for weight in self.state_dict(keep_vars=True).values())
+        held = (w for part in self._parts for w in (*part._parameters.values(), *part._buffers.values()))
+        weights = [(weight.data_ptr(), weight._version) for weight in held if weight is not None]
         if self._packed is None or self._packed[0] != weights:  # trained, loaded or moved since
-            self._packed = weights, Scorer(self.network)
-        numbers = week.permute(1, 2, 0)  # (7, C, B)
-        mean, sd = (numbers.new_tensor(value)[:, None] for value in (self.scaler.mean, self.scaler.sd))
-        logits = self._packed[1](features, (numbers - mean) / sd)
-        calibrated = logits / self.temperature[DAYS] + self.bias[DAYS][:, None]
-        return torch.softmax(calibrated, dim=0).T
+            self._packed = weights, Scorer(self)
+        return torch.softmax(self._packed[1](features, week.permute(1, 2, 0)), dim=0).T
 
     def inputs(self, cohort: Cohort) -> tuple[Tensor, Tensor, Tensor]:
         """A cohort as ``(features, week, mask)`` on the model's device.
