@@ -123,6 +123,8 @@ class TwinDynamics:
         self.twin = twin.to(patients.week.device).eval()
         self.between = torch.tensor(twin.scaler.between) / torch.tensor(twin.scaler.sd)  # in z
         self.between = self.between.to(patients.week.device)[:, None]
+        self.mean, self.sd = (self.between.new_tensor(numbers) for numbers in (twin.scaler.mean, twin.scaler.sd))
+        self.ago = torch.arange(twin.weeks, device=self.between.device).repeat_interleave(DAYS)  # weeks, of each day
         self.members = [FastMember(net) for net in twin.networks()]
         self._read_baseline(patients)
 
@@ -231,15 +233,17 @@ class TwinDynamics:
         adverse = uniform[:, 0] < chance
         week = self._write(state, pasts, outlooks, adverse.float(), adverse.float() - chance, draws)
         levels = [outlook.level for outlook in outlooks]
-        days, expected = (self.twin.scaler.unscale(z) for z in (week.permute(2, 0, 1), average(levels).T))
+        days, expected = (torch.addcmul(self.mean, z, self.sd) for z in (week.permute(2, 0, 1), average(levels).T))
         return self._read(state, action, week, adverse), (days, adverse, expected, self._spread(levels))
 
     def _pasts(self, state: State, action: Tensor) -> list[Past]:
         """What each member is asked about; ``action`` ``[ACTION, B]``."""
-        used, weeks = min(int(state["week"].max()) + 1, self.twin.weeks), state["week"]
-        ago = torch.arange(used, device=weeks.device).repeat_interleave(DAYS)
-        mask = torch.zeros(len(weeks), 1, len(ago), device=weeks.device)
-        mask.masked_fill_((ago > weeks[:, None]).unsqueeze(1), -math.inf)
+        weeks, (fewest, most) = state["week"], state["week"].aminmax()
+        used, mask = min(int(most) + 1, self.twin.weeks), None
+        if int(fewest) + 1 < used:
+            ago = self.ago[: used * DAYS]
+            mask = self.base.new_zeros(len(weeks), 1, len(ago))
+            mask.masked_fill_((ago > weeks[:, None]).unsqueeze(1), -math.inf)
         base = take(self.base, state["rows"]).T
         record = [part.T for part in Record(state["traces"], state["shown"], state["seen"]).parts()]
         around, pasts = [base, state["last"].T - base, action], []
@@ -254,9 +258,10 @@ class TwinDynamics:
     ) -> Tensor:
         """The week in z ``[7, C, B]``, each person's from their own member."""
         week, yesterday = torch.empty_like(draws.days), state["yesterday"].T
+        lowest, highest = (int(m) for m in state["member"].aminmax())
+        if lowest == highest:
+            return self.members[lowest].write(pasts[lowest], outlooks[lowest], adverse, surprise, yesterday, draws)
         for m, (member, past, outlook) in enumerate(zip(self.members, pasts, outlooks, strict=True)):
-            if len(self.members) == 1:
-                return member.write(past, outlook, adverse, surprise, yesterday, draws)
             rows = whole_tiles(torch.nonzero(state["member"] == m)[:, 0])
             if len(rows):
                 known = past.select(rows), outlook.select(rows), adverse[rows], surprise[rows], yesterday[:, rows]

@@ -21,6 +21,7 @@ from core.signals import DAYS
 from intervention.seq2seq import ACTION, Seq2Seq
 
 CHUNK = 2048  # persons at a time: enough to be worth a call, and not more memory than that takes
+HALF = torch.tensor(0.5)  # as a number it would be made a tensor anew in every call
 
 
 class Past(NamedTuple):
@@ -78,12 +79,18 @@ def weights_of(queries: Tensor, past: Past) -> Tensor:
     return torch.softmax(scores, dim=-1)
 
 
-def cell_(gates: Tensor, twice: Tensor, half: Tensor) -> None:
-    """One step of an LSTM, in place: from the gates before their sigmoid ``[4H, B]`` (candidate doubled), twice the cell
-    and half the hidden state ``[H, B]`` become those after it; ``gates`` is used up."""
-    i, f, g, o = gates.sigmoid_().view(4, -1, gates.shape[1])
-    twice.mul_(f).addcmul_(i, g.sub_(0.5), value=4.0)
-    torch.sigmoid(twice, out=half).sub_(0.5).mul_(o)
+def cell_(gates: Tensor, parts: tuple[Tensor, ...], twice: Tensor, half: Tensor) -> None:
+    """One step of an LSTM, in place: from the gates before their sigmoid ``[4H, B]`` (candidate doubled) and their four
+    parts (:func:`parts_of`), twice the cell and half the hidden state ``[H, B]`` become those after it; ``gates`` is used up."""
+    gates.sigmoid_()
+    i, f, g, o = parts
+    twice.mul_(f).addcmul_(i, g.sub_(HALF), value=4.0)
+    torch.sigmoid(twice, out=half).sub_(HALF).mul_(o)
+
+
+def parts_of(gates: Tensor) -> tuple[Tensor, ...]:
+    """Input, forget, candidate and output gate, each ``[H, B]``."""
+    return gates.view(4, -1, gates.shape[1]).unbind()
 
 
 def gate_weights(lstm: nn.LSTM) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,7 +109,7 @@ class FastMember:
     @torch.no_grad()
     def __init__(self, net: Seq2Seq) -> None:
         shape, c, d = net.shape, len(net.low), net.shape.memory
-        self.signals, self.head, self.min_sd = c, shape.head, shape.min_sd
+        self.signals, self.head, self.min_sd = c, shape.head, torch.tensor(shape.min_sd)
         self.low, self.high, self.level_law = net.low[:, None], net.high[:, None], net.law_of
 
         def asks(history: Tensor, around: Tensor | None, action: Tensor | None) -> Tensor:
@@ -133,21 +140,26 @@ class FastMember:
         self.expect_bias = torch.cat(
             [net.level_history.bias, net.adverse_history.bias, net.level_linear.bias + net.level_out.bias]
         )[:, None]
-        self.middle, self.level_out, self.adverse_out = net.level_middle, net.level_out.weight, net.adverse_out
+        self.middle, self.level_out, self.adverse_out = (
+            _packed(net.level_middle),
+            net.level_out.weight,
+            _packed(net.adverse_out),
+        )
 
         begin_history, begin_action, begin_adverse = net.begin.weight.split([code, ACTION, 1], dim=1)
         self.write_known = torch.cat(
             [asks(law_history, None, net.law_action.weight), 2 * asks(begin_history, None, begin_action)]
         )
         self.write_bias = torch.cat([net.law_history.bias, 2 * net.begin.bias])[:, None]
-        self.begin_adverse, self.law_out = 2 * begin_adverse, net.law_out
+        self.begin_adverse, self.law_out = 2 * begin_adverse, _packed(net.law_out)
 
         inner, outer, bias = gate_weights(net.decoder)
         before, context, weekday = inner.split([c, d, DAYS], dim=1)
-        self.day = torch.cat([before, 2 * outer], dim=1)
-        self.day_context, self.day_bias = context.contiguous(), (bias + weekday).T.unsqueeze(-1).contiguous()
-        self.moments = torch.cat([torch.cat([net.carry.diag(), torch.zeros_like(net.mix)]), 2 * net.day_out.weight], 1)
-        self.moments_bias = net.day_out.bias[:, None] + torch.tensor([0.0, 0.5]).repeat_interleave(c)[:, None].to(bias)
+        same = torch.cat([context, before, 2 * outer], dim=1)
+        self.days = [torch.cat([same, bias + weekday[:, d : d + 1]], dim=1) for d in range(DAYS)]  # (4H, D + C + H + 1)
+        carried = torch.cat([net.carry.diag(), torch.zeros_like(net.mix)])
+        raised = net.day_out.bias[:, None] + torch.tensor([0.0, 0.5]).repeat_interleave(c)[:, None].to(bias)
+        self.moments = torch.cat([carried, 2 * net.day_out.weight, raised], dim=1)  # (2C, C + H + 1)
         self.same_day = net.same_day()
 
         inner, outer, self.read_bias = gate_weights(net.encoder)
@@ -188,34 +200,46 @@ class FastMember:
     ) -> Tensor:
         """A week in z ``[7, C, B]`` after ``yesterday`` ``[C, B]``; ``adverse`` and ``surprise`` ``[B]`` as
         ``Seq2Seq.level_law`` has them."""
-        c, h = self.signals, self.head
+        h = self.head
         asked = torch.addmm(self.write_bias, self.write_known, past.known)
         hidden = F.silu(asked[:h].addmm_(self.law_context, outlook.context.T), inplace=True)
         law = self.level_law(_layer(self.law_out, hidden).T, outlook.level.T, surprise)
         level = law.sample(draws.mode, draws.level).T  # (C, B)
 
-        half, cell = asked[h:].addcmul_(self.begin_adverse, adverse).sigmoid_().sub_(0.5).chunk(2)
-        twice = cell.mul_(4.0)
+        half, cell = asked[h:].addcmul_(self.begin_adverse, adverse).sigmoid_().sub_(HALF).chunk(2)
         contexts = torch.bmm(weights_of(self.day_queries(past.known), past), past.memory)  # (B, 7, D)
+        return self._days(contexts.permute(1, 2, 0), yesterday - level, half, cell.mul_(4.0), level, draws)
+
+    def _days(
+        self, contexts: Tensor, before: Tensor, half: Tensor, twice: Tensor, level: Tensor, draws: "Draws"
+    ) -> Tensor:
+        """The decoder: a week in z ``[7, C, B]`` of the days attended to ``[7, D, B]``, the day before from the level and
+        half the hidden state."""
+        c, low, high = self.signals, self.low - level, self.high - level
         noise = self.same_day @ draws.days  # (7, C, B)
-        low, high = self.low - level, self.high - level
-        inputs = torch.cat([yesterday - level, half])  # the day before from the level, over half the hidden state
-        before, half = inputs[:c], inputs[c:]
-        week = torch.empty_like(noise)
-        for d in range(DAYS):
-            gates = torch.addmm(self.day_bias[d], self.day_context, contexts[:, d].T).addmm_(self.day, inputs)
-            cell_(gates, twice, half)
-            mean, raw = torch.addmm(self.moments_bias, self.moments, inputs).chunk(2)
+        week, moments = torch.empty_like(noise), level.new_empty(2 * c, level.shape[1])
+        mean, raw = moments.chunk(2)
+        inputs = torch.cat([contexts[0], before, half, torch.ones_like(level[:1])])
+        context, own = inputs.split([contexts.shape[1], len(self.moments[0])])
+        before, half = own[:c], own[c:-1]
+        gates = level.new_empty(len(self.days[0]), level.shape[1])
+        parts = parts_of(gates)
+        for weights, attended, shock, day in zip(
+            self.days, contexts.unbind(), noise.unbind(), week.unbind(), strict=True
+        ):
+            context.copy_(attended)
+            cell_(torch.mm(weights, inputs, out=gates), parts, twice, half)
+            torch.mm(self.moments, own, out=moments)
             sd = F.softplus(raw).add_(self.min_sd)
-            torch.clamp(mean.addcmul_(sd, noise[d]), low, high, out=before)
-            torch.add(before, level, out=week[d])
+            torch.clamp(mean.addcmul_(sd, shock), low, high, out=before)
+            torch.add(before, level, out=day)
         return week
 
     def read(self, lived: Lived, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The encoder's hidden and cell state ``[H, B]`` after a week, and the memory of its days ``[B, 7, D]``."""
         gates = torch.addmm(self.read_bias, self.read_weight, torch.cat([lived.told, hidden]))
         twice, half = 2.0 * cell, torch.empty_like(hidden)
-        cell_(gates, twice, half)
+        cell_(gates, parts_of(gates), twice, half)
         days = torch.addmm(self.remember_bias, torch.cat([half, lived.away]).T, self.remember).sigmoid_()
         return half * 2.0, twice.mul_(0.5), days.mul_(2.0).sub_(1.0).unflatten(1, (DAYS, -1))
 
@@ -234,8 +258,12 @@ class Draws(NamedTuple):
         return Draws(self.mode[rows], self.level[rows], self.days.index_select(2, rows))
 
 
-def _layer(linear: nn.Linear, x: Tensor) -> Tensor:
-    return torch.addmm(linear.bias[:, None], linear.weight, x)
+def _packed(linear: nn.Linear) -> tuple[Tensor, Tensor]:
+    return linear.bias[:, None], linear.weight
+
+
+def _layer(packed: tuple[Tensor, Tensor], x: Tensor) -> Tensor:
+    return torch.addmm(*packed, x)
 
 
 # --- batches ----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from core.signals import DAYS, DEFAULT_SIGNALS
 from intervention import twin_sampling
 from intervention.seq2seq import Record, action_features, attend
 from intervention.twin import Twin, TwinDynamics
-from intervention.twin_sampling import cell_, gate_weights
+from intervention.twin_sampling import cell_, gate_weights, parts_of
 
 PERSONS, WEEKS = 40, 12
 ACTION = torch.full((PERSONS,), 3), torch.full((PERSONS,), 0.7)
@@ -47,7 +47,8 @@ def test_cell_equals_torch_lstm() -> None:
     half, twice = start[0].T.clone() / 2, 2 * start[1].T
     with torch.no_grad():
         for day in range(4):
-            cell_(bias + inner @ days[:, day].T + 2 * outer @ half, twice, half)
+            gates = bias + inner @ days[:, day].T + 2 * outer @ half
+            cell_(gates, parts_of(gates), twice, half)
             assert torch.allclose(2 * half.T, expected[:, day], atol=1e-6)
 
 
