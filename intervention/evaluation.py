@@ -8,14 +8,12 @@ import numpy as np
 import pandas as pd
 import torch
 from annotated_types import Ge, Gt, Lt, MinLen
-from sklearn.tree import DecisionTreeClassifier, export_text
 from torch import Tensor
 
 from core.patients import Patients
 from core.protocols import Tracker
 from core.random import stream_keys
 from core.settings import Count
-from core.treatments import TREATMENTS
 from envs.simulation import Simulation, Step
 from intervention.baselines import Action, Dose, Policy, SteppedCareSettings
 from intervention.streams import ACTIONS
@@ -39,6 +37,8 @@ class EvaluateSettings:
     greedy_intensities: Annotated[tuple[Dose, ...], MinLen(1)]  # doses the greedy policy weighs
     tree_depth: Count  # of the tree that explains the policy
     tree_leaf: Annotated[int, Ge(1)]  # observations a leaf holds at least
+    tree_rounds: Count  # trees grown, each also on the weeks that the one before would meet; the best is kept
+    tree_patients: Count  # synthetic patients it is grown on, at most all there are
 
 
 def run_policy(name: str, policy: Policy, simulation: Simulation, rows: Tensor, seed: int) -> pd.DataFrame:
@@ -243,28 +243,6 @@ def by_subgroup(episodes: pd.DataFrame, groups: pd.Series) -> dict[str, dict[str
         means = {measure: float(one[measure].mean()) for measure in MEASURES}
         result.setdefault(str(group), {})[str(policy)] = {**means, "patients": len(one)}
     return result
-
-
-def explain_policy(
-    choose: Callable[[Tensor], Tensor],
-    training: Tensor,
-    heldout: Tensor,
-    names: Sequence[str],
-    depth: int,
-    leaf: int,
-) -> tuple[str, float]:
-    """A tree that imitates the treatment choice, as text, and the share of held-out choices it gets right.
-
-    Args:
-        choose: observations ``[B, D]`` to treatments int64 ``[B]``.
-        training, heldout: observations ``[., D]`` of different patients, as met under the policy.
-        names: the D observations.
-    """
-    tree = DecisionTreeClassifier(max_depth=depth, min_samples_leaf=leaf, random_state=0)
-    tree.fit(training.numpy(), choose(training).numpy())
-    fidelity = float((tree.predict(heldout.numpy()) == choose(heldout).numpy()).mean())
-    classes = [TREATMENTS[int(label)] for label in tree.classes_]
-    return export_text(tree, feature_names=list(names), class_names=classes, max_depth=depth), fidelity
 
 
 def _paired(episodes: pd.DataFrame, policies: Sequence[str]) -> np.ndarray:

@@ -131,5 +131,6 @@ def display_name(policy: str, evaluate: dict[str, Any]) -> str:
         "best_constant": f"best constant ({evaluate.get('best_constant', '')})",
         "stepped_care": "stepped care",
         "greedy": "one step ahead in the Twin",
+        "tree": "tree that explains PPO",
     }
     return known.get(policy, policy.replace("_", " "))

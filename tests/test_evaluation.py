@@ -1,4 +1,4 @@
-"""Baselines and evaluation: courses are paired by patient, summaries are what they say, trees explain what they can."""
+"""Baselines and evaluation: courses are paired by patient, summaries are what they say."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +17,8 @@ from core.encoding import ProfileEncoder, WeekScaler
 from core.errors import ConfigError
 from core.patients import Patients, from_cohort
 from core.protocols import NullTracker, State
-from core.random import numpy_generator, stream_keys
+from core.random import stream_keys
 from core.signals import DEFAULT_SIGNALS
-from core.treatments import TREATMENTS
 from envs.rewards import EnvSettings
 from envs.sb3 import PatientVecEnv
 from envs.severity import SeverityIndex
@@ -40,7 +39,6 @@ from intervention.evaluation import (
     best_constant,
     by_subgroup,
     courses,
-    explain_policy,
     exploitation_gap,
     interquartile_mean,
     level_gain,
@@ -402,22 +400,3 @@ def test_subgroups_partition_the_patients() -> None:
     assert groups["x"]["a"]["return"] == 1.5
     assert groups["y"]["a"]["return"] == 4.5
     assert groups["x"]["a"]["patients"] == 2
-
-
-def test_a_tree_explains_a_rule_and_admits_that_it_cannot_explain_noise() -> None:
-    rng = numpy_generator(0, "tree")
-    training, heldout = (torch.from_numpy(rng.normal(size=(600, 3)).astype(np.float32)) for _ in range(2))
-    names = ("risk", "stress", "time")
-
-    def rule(observation: Tensor) -> Tensor:
-        return torch.where(observation[:, 1] > 0.3, 2, torch.where(observation[:, 2] > 0, 1, 4))
-
-    text, fidelity = explain_policy(rule, training, heldout, names, 4, 5)
-    assert fidelity > 0.98
-    assert "stress" in text
-    assert all(TREATMENTS[t] in text for t in (1, 2, 4))
-
-    def noise(observation: Tensor) -> Tensor:
-        return torch.from_numpy(rng.integers(0, 5, len(observation)))
-
-    assert explain_policy(noise, training, heldout, names, 4, 5)[1] < 0.35

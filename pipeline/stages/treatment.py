@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
@@ -14,22 +15,22 @@ from core.patients import Patients
 from core.random import numpy_generator
 from envs.sb3 import PatientVecEnv
 from envs.simulation import Simulation
-from intervention.baselines import Greedy, Learned, Policy, standard_policies
+from intervention.baselines import Greedy, Learned, standard_policies
 from intervention.evaluation import (
     best_constant,
     by_subgroup,
-    explain_policy,
     exploitation_gap,
     normalised_score,
-    observations_under,
     probability_of_improvement,
     run_policies,
     summarise,
 )
+from intervention.explanation import TreePolicy, fidelity, grow_tree, readable_names, tree_text
 from intervention.policy import DualHeadAgent
 from intervention.training import PrivilegedVecEnv, TrainedPolicy, train_policy
 from intervention.twin import TwinDynamics
 from pipeline.config import Config
+from pipeline.off_policy import off_policy
 from pipeline.parts import (
     HELD_OUT_SEED,
     World,
@@ -125,21 +126,23 @@ def evaluate(context: Context) -> dict[str, Any]:
     world = worlds(config, store, patients, config.seed + HELD_OUT_SEED)
     seeds = [config.seed + index for index in range(settings.seeds)]
     agents = read_agents(store)
+    learned = {name: agent for name, agent in agents.items() if name.startswith(PPO)}
+    first = next(iter(learned.values()))
     policies = standard_policies(settings.constant_intensities, settings.stepped_care) | agents
     policies["greedy"] = Greedy(TwinDynamics(load_twin(store), patients), settings.greedy_intensities)
+    tree = policies["tree"] = explaining_tree(config, store, first)
     episodes = run_policies(policies, simulations(world["trial"], rows), rows, seeds, context.tracker)
-    learned = {name: agent for name, agent in agents.items() if name.startswith(PPO)}
     in_twin = run_policies(learned, simulations(world["twin"], rows), rows, seeds, context.tracker)
     episodes.to_parquet(context.out / "episodes.parquet", index=False)
     person = pd.Series(store.cohort("source", "holdout_").person)
     here, there = by_person(episodes, person), by_person(in_twin, person)
-    first = next(iter(learned.values()))
     return {
         "weeks": config.env.horizon,
         "confidence": settings.confidence,
         **scores(config, here, there),
-        **explanation(config, store, first, world["trial"], rows),
+        **explanation(tree, world["trial"], rows, config.seed),
         "subgroups": subgroups(here, store.cohort("source", "holdout_")),
+        **off_policy(context),
     }
 
 
@@ -195,26 +198,35 @@ def scores(config: Config, episodes: pd.DataFrame, in_twin: pd.DataFrame) -> dic
     return result
 
 
-def explanation(config: Config, store: RunStore, agent: Policy, world: World, rows: Tensor) -> dict[str, Any]:
-    """A small tree that imitates the agent's choice of treatment, grown on synthetic patients, checked on held-out ones."""
+def explaining_tree(config: Config, store: RunStore, agent: Learned) -> TreePolicy:
+    """A small tree that imitates the agent, grown on synthetic patients."""
     settings = config.evaluate
     training = worlds(config, store, synthetic_patients(store, config.env), config.seed)["trial"]
-    known = torch.arange(min(len(training.patients), settings.patients))
-    grown = observations_under(agent, simulations(training, known)(config.seed), known, config.seed)
-    checked = observations_under(agent, simulations(world, rows)(config.seed), rows, config.seed)
-    assert isinstance(agent, Learned)
-    names = simulations(world, rows[:1])(config.seed).layout.names
-    tree, fidelity = explain_policy(
-        lambda seen: agent.agent.act(seen)[0], grown, checked, names, settings.tree_depth, settings.tree_leaf
+    rows = torch.arange(min(len(training.patients), settings.tree_patients))
+    return grow_tree(
+        agent,
+        simulations(training, rows),
+        rows,
+        config.seed,
+        settings.tree_rounds,
+        settings.tree_depth,
+        settings.tree_leaf,
     )
-    return {"tree": tree, "tree_fidelity": fidelity}
 
 
-def read_agents(store: RunStore) -> dict[str, Policy]:
+def explanation(tree: TreePolicy, world: World, rows: Tensor, seed: int) -> dict[str, Any]:
+    """What the tree says, and how far it can be believed on held-out patients."""
+    make_simulation = simulations(world, rows)
+    found = asdict(fidelity(tree, make_simulation, rows, seed))
+    text = tree_text(tree, readable_names(make_simulation(seed)))
+    return {"tree": text, "tree_fidelity": found.pop("fidelity"), "explanation": found}
+
+
+def read_agents(store: RunStore) -> dict[str, Learned]:
     """``ppo`` (``ppo_<seed>`` where there are several), and ``privileged`` where it was trained."""
     index = store.read_json("policy", "policy.json")
     names = {seed: PPO if len(index["seeds"]) == 1 else f"{PPO}_{seed}" for seed in index["seeds"]}
-    agents: dict[str, Policy] = {n: Learned(load_agent(store, seed), privileged=False) for seed, n in names.items()}
+    agents = {n: Learned(load_agent(store, seed), privileged=False) for seed, n in names.items()}
     if index["privileged"]:
         reference = DualHeadAgent.from_artifact(store.artifact("policy", "privileged"))
         agents["privileged"] = Learned(reference, privileged=True)
@@ -224,6 +236,6 @@ def read_agents(store: RunStore) -> dict[str, Policy]:
 STAGES = (
     Stage("policy", ("cohort", "risk", "twin"), ("policy", "trial", "env"), policy, wide=True),
     Stage(
-        "evaluate", ("source", "cohort", "risk", "twin", "policy"), ("evaluate", "trial", "env"), evaluate, wide=True
+        "evaluate", ("source", "cohort", "risk", "twin", "policy"), ("evaluate", "off_policy", "trial", "env"), evaluate, wide=True
     ),
 )

@@ -1,0 +1,237 @@
+"""Why the agent treats as it does: a small tree over readable numbers that imitates it, and how far it can be believed.
+
+The tree is grown as VIPER does (Bastani, Pu & Solar-Lezama 2018, "Verifiable reinforcement learning via policy
+extraction"): on the weeks that the agent meets and, round after round, on those that the tree so far would meet, each
+labelled by the agent and weighted by what is at stake in it. The tree that earns most on the patients it was grown on is
+kept. It is a policy itself: what it earns says whether the weeks in which it differs from the agent matter.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.tree import DecisionTreeClassifier
+from torch import Tensor
+
+from core.signals import DAYS
+from core.treatments import CONTROL, LABELS, TREATMENTS
+from envs.simulation import Simulation
+from intervention.baselines import Action, Learned, Memoryless
+from intervention.evaluation import observations_under, run_policy
+from intervention.policy import forbidden_treatments
+
+CLEAR = 0.5  # by how much the likeliest treatment leads the next where a choice counts as clear
+MOST_STAKE = 20.0  # nats; beyond it the worst treatment is as good as never given
+COURSE_SEEDS = 10_000_019  # between the rounds' simulations: more than any number of environments
+
+
+def readable_names(simulation: Simulation) -> tuple[str, ...]:
+    """What the columns of ``readable`` are."""
+    patients, layout = simulation.patients, simulation.layout
+    signals = [f"{signal.name} ({signal.unit})" for signal in patients.signals]
+    names = [*(f"mean {name}" for name in signals), *(f"change since baseline in {name}" for name in signals)]
+    for part in _kept(simulation):
+        names += layout.names[layout.slices[part]]
+    return tuple(name.removeprefix("profile.").replace("_", " ").replace(".", " ") for name in names)
+
+
+def readable(simulation: Simulation, observation: Tensor) -> Tensor:
+    """``[B, F]`` from observations ``[B, D]``: numbers a person can name, in units a person uses.
+
+    Week means and their changes since baseline instead of single days; profile columns, weeks and signals in their own
+    units; all other parts of the observation as they are.
+    """
+    patients, settings, slices = simulation.patients, simulation.settings, simulation.layout.slices
+    week, baseline = (
+        patients.scaler.unscale(observation[:, slices[part]].unflatten(1, (DAYS, -1)).mean(dim=1))
+        for part in ("week", "baseline")
+    )
+    numeric = patients.encoder.numeric.values()
+    profile = observation[:, slices["profile"]].clone()
+    profile[:, : len(numeric)] *= profile.new_tensor([sd for _, sd in numeric])
+    profile[:, : len(numeric)] += profile.new_tensor([mean for mean, _ in numeric])
+    parts = {part: observation[:, slices[part]] for part in _kept(simulation)}
+    weeks = {"weeks_on": settings.horizon, "time": settings.horizon, "well_weeks": settings.remission_weeks}
+    parts |= {"profile": profile} | {part: parts[part] * count for part, count in weeks.items()}
+    return torch.cat([week, week - baseline, *parts.values()], dim=1)
+
+
+def _kept(simulation: Simulation) -> list[str]:
+    """Parts of the observation that are readable as they are; the risk score says what the class probabilities do."""
+    return [part for part in simulation.layout.slices if part not in ("week", "baseline", "probabilities")]
+
+
+class TreePolicy(Memoryless):
+    """A tree over ``readable`` numbers: each leaf gives the treatment the agent gives there most, at its mean dose.
+
+    It keeps the agent's contraindications: where the leaf's treatment is forbidden, the next likeliest is given.
+
+    Args:
+        tree: fitted, with classes among the treatments.
+        doses: float32 ``[nodes, 5]``, the intensity of each treatment in each leaf.
+        agent: whose contraindications hold.
+    """
+
+    def __init__(self, tree: DecisionTreeClassifier, doses: Tensor, agent: Learned) -> None:
+        self.tree, self.doses, self.agent = tree, doses, agent
+
+    def act(self, simulation: Simulation, observation: Tensor, keys: Tensor) -> Action:
+        inputs = readable(simulation, observation).numpy(force=True)
+        share = torch.full((len(observation), len(TREATMENTS)), -1.0)
+        share[:, CONTROL] = -0.5  # where a leaf knows forbidden treatments only
+        share[:, self.tree.classes_] = torch.from_numpy(self.tree.predict_proba(inputs)).float()
+        forbidden = forbidden_treatments(observation, self.agent.agent.rules)
+        if forbidden is not None:
+            share = share.masked_fill(forbidden, -2.0)
+        treatment = share.argmax(dim=1)
+        return treatment, self.doses[torch.from_numpy(self.tree.apply(inputs)), treatment]
+
+
+def grow_tree(
+    agent: Learned,
+    make_simulation: Callable[[int], Simulation],
+    rows: Tensor,
+    seed: int,
+    rounds: int,
+    depth: int,
+    leaf: int,
+) -> TreePolicy:
+    """The best of ``rounds`` trees, judged by its return on the very patients ``rows`` it was grown on.
+
+    ``make_simulation(seed)`` gives a new simulation of ``len(rows)`` environments; every round has its own luck, the
+    trees are judged with the same.
+    """
+    seeds = [seed + COURSE_SEEDS * number for number in range(rounds + 1)]
+    met, candidates = [observations_under(agent, make_simulation(seeds[0]), rows, seed)], []
+    for luck in seeds[1:]:
+        tree = _fitted(agent, make_simulation(seed), torch.cat(met), depth, leaf)
+        candidates.append((float(run_policy("", tree, make_simulation(seed), rows, seed)["reward"].sum()), tree))
+        met.append(observations_under(tree, make_simulation(luck), rows, seed))
+    return max(candidates, key=lambda candidate: candidate[0])[1]
+
+
+def _fitted(agent: Learned, simulation: Simulation, met: Tensor, depth: int, leaf: int) -> TreePolicy:
+    inputs = readable(simulation, met).numpy(force=True)
+    treatment, dose = agent.agent.act(met)
+    tree = DecisionTreeClassifier(max_depth=depth, min_samples_leaf=leaf, random_state=0)
+    tree.fit(inputs, treatment.numpy(), sample_weight=stake(agent, met).numpy())
+    place = torch.from_numpy(tree.apply(inputs)) * len(TREATMENTS) + treatment
+    size = tree.tree_.node_count * len(TREATMENTS)
+    count = torch.bincount(place, minlength=size)
+    total = torch.bincount(place, weights=dose.double(), minlength=size)
+    mean = torch.where(count > 0, total / count.clamp(min=1), dose.mean())
+    return TreePolicy(tree, mean.float().view(-1, len(TREATMENTS)), agent)
+
+
+def stake(agent: Learned, met: Tensor) -> Tensor:
+    """``[M]``: how much worse the worst treatment is than the best, as the agent's log-probabilities tell it.
+
+    For a policy of maximum entropy these are its action values but for a constant (Bastani et al. 2018, section 3).
+    Treatments it must not give do not count.
+    """
+    log_p = agent.agent.distribution(met).log_p
+    forbidden = forbidden_treatments(met, agent.agent.rules)
+    best = log_p.max(dim=1).values
+    worst = (log_p if forbidden is None else torch.where(forbidden, best[:, None], log_p)).min(dim=1).values
+    return (best - worst).clamp(1e-6, MOST_STAKE)
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How far the tree is the agent, over weeks the agent meets with other patients than the tree was grown on."""
+
+    fidelity: float  # share of weeks with the agent's treatment
+    majority: float  # the same, had the agent's commonest treatment been named every week
+    clear_share: float  # share of weeks in which the agent's choice is clear (its lead is at least CLEAR)
+    clear_fidelity: float | None  # fidelity in these weeks; None where there is none
+    margin_right: (
+        float | None
+    )  # mean lead of the agent's choice where the tree names it; None where there is no such week
+    margin_wrong: float | None  # and where the tree does not
+    dose_error: (
+        float | None
+    )  # mean |intensity of the leaf - of the agent| where the treatment is the agent's and active
+    self_agreement: float  # share of patients whose second treatment stays when the first week's luck is drawn anew
+
+
+def fidelity(tree: TreePolicy, make_simulation: Callable[[int], Simulation], rows: Tensor, seed: int) -> Fidelity:
+    """Arguments as in ``grow_tree``."""
+    agent = tree.agent
+    met = observations_under(agent, make_simulation(seed), rows, seed)
+    treatment, dose = agent.agent.act(met)
+    named, given = tree.act(make_simulation(seed), met, torch.zeros(0))
+    likeliest = agent.agent.distribution(met).log_p.exp().topk(2, dim=1).values
+    margin = likeliest[:, 0] - likeliest[:, 1]
+    right, clear = named == treatment, margin >= CLEAR
+    return Fidelity(
+        fidelity=float(right.double().mean()),
+        majority=float(treatment.bincount().max() / len(treatment)),
+        clear_share=float(clear.double().mean()),
+        clear_fidelity=_mean(right[clear]),
+        margin_right=_mean(margin[right]),
+        margin_wrong=_mean(margin[~right]),
+        dose_error=_mean((given - dose).abs()[right & (treatment != CONTROL)]),
+        self_agreement=self_agreement(agent, make_simulation, rows, seed),
+    )
+
+
+def self_agreement(agent: Learned, make_simulation: Callable[[int], Simulation], rows: Tensor, seed: int) -> float:
+    """Share of patients who get the same treatment in week 2 under two draws of the luck of week 1.
+
+    Patient, baseline week and first action are the same. An account of the agent that does not turn on one week's
+    luck cannot be right about the others.
+    """
+    second = []
+    for luck in (seed, seed + COURSE_SEEDS):
+        simulation = make_simulation(luck)
+        observation = simulation.reset(rows=rows)
+        observation = simulation.step(*agent.agent.act(observation)).observation
+        second.append(agent.agent.act(observation)[0])
+    return float((second[0] == second[1]).double().mean())
+
+
+def _mean(values: Tensor) -> float | None:
+    return float(values.double().mean()) if len(values) else None
+
+
+def tree_text(policy: TreePolicy, names: tuple[str, ...]) -> str:
+    """The tree, a line a condition; a branch whose leaves name one treatment is one line. Shares are of the weeks it was
+    grown on, each weighted by its stake."""
+    return "\n".join(_lines(policy, names, 0, ""))
+
+
+def _lines(policy: TreePolicy, names: tuple[str, ...], node: int, indent: str) -> Iterator[str]:
+    tree = policy.tree.tree_
+    leaves = list(_leaves(policy.tree, node))
+    named = {_named(policy, leaf) for leaf in leaves}
+    if len(named) == 1:
+        yield indent + _leaf_line(policy, node, leaves, named.pop())
+        return
+    name, threshold = names[tree.feature[node]], tree.threshold[node]
+    for sign, child in (("<=", tree.children_left[node]), (">", tree.children_right[node])):
+        yield f"{indent}{name} {sign} {threshold:.2f}"
+        yield from _lines(policy, names, int(child), indent + "|   ")
+
+
+def _leaves(tree: DecisionTreeClassifier, node: int) -> Iterator[int]:
+    left, right = int(tree.tree_.children_left[node]), int(tree.tree_.children_right[node])
+    if left < 0:
+        yield node
+    else:
+        yield from _leaves(tree, left)
+        yield from _leaves(tree, right)
+
+
+def _named(policy: TreePolicy, leaf: int) -> int:
+    return int(policy.tree.classes_[policy.tree.tree_.value[leaf][0].argmax()])
+
+
+def _leaf_line(policy: TreePolicy, node: int, leaves: list[int], treatment: int) -> str:
+    tree = policy.tree.tree_
+    weight = tree.weighted_n_node_samples[leaves]
+    dose = float(np.average(policy.doses[leaves, treatment].numpy(), weights=weight))
+    agreed = tree.value[node][0][list(policy.tree.classes_).index(treatment)]  # shares of the classes
+    what = LABELS[treatment] if treatment == CONTROL else f"{LABELS[treatment]} at {dose:.0%}"
+    share = weight.sum() / tree.weighted_n_node_samples[0]
+    return f"{what}  ({share:.0%} of weeks, the agent's choice in {agreed:.0%} of them)"
