@@ -54,10 +54,10 @@ class TwinShape:
 def action_features(treatment: Tensor, intensity: Tensor) -> Tensor:
     """``[..., ACTION]``: which of the active treatments, the same times intensity, times its square, ...; all zero for
     Control, whatever its intensity."""
-    chosen = F.one_hot(treatment, len(TREATMENTS))[..., CONTROL + 1 :].to(intensity.dtype)
-    powers = [chosen]
+    active = torch.arange(CONTROL + 1, len(TREATMENTS), device=treatment.device)
+    powers, dose = [(treatment.unsqueeze(-1) == active).to(intensity.dtype)], intensity.unsqueeze(-1)
     for _ in range(POWERS - 1):
-        powers.append(powers[-1] * intensity.unsqueeze(-1))
+        powers.append(powers[-1] * dose)
     return torch.cat(powers, dim=-1)
 
 

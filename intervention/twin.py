@@ -174,7 +174,9 @@ class TwinDynamics:
         parts = [self._step(*each) for each in chunks(state, treatment, intensity, keys)]
         after, outcome = [part[0] for part in parts], [part[1] for part in parts]
         b, fresh = len(treatment), {name: joined([part[name] for part in after]) for name in after[0]}
-        made = (joined([part[i] for part in outcome])[:b] for i in range(4))
+        made = [joined([part[i] for part in outcome]) for i in range(4)]
+        if len(made[0]) != b:
+            made = [part[:b] for part in made]
         return self._with_older(state, fresh), Outcome(*made)
 
     @torch.no_grad()
@@ -294,7 +296,9 @@ class TwinDynamics:
             for m in range(len(self.members))
             for k in range(1, self.twin.weeks)
         }
-        return {name: value if len(value) == b else value[:b] for name, value in after.items()} | older
+        if len(after["rows"]) != b:
+            after = {name: value[:b] for name, value in after.items()}
+        return after | older
 
     def _spread(self, levels: list[Tensor]) -> Tensor:
         """Root mean square over signals of the members' sd, in between-person sd: M of ``[C, B]`` -> ``[B]``."""

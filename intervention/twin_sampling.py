@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.batching import whole_tiles
+from core.batching import TILE, whole_tiles
 from core.protocols import State
 from core.signals import DAYS
 from intervention.seq2seq import ACTION, Seq2Seq
@@ -280,7 +280,7 @@ def tiled(state: State, *others: Tensor) -> tuple[Any, ...]:
 
 def chunks(state: State, *others: Tensor) -> Iterator[tuple[Any, ...]]:
     """Whole tiles, ``CHUNK`` persons at a time."""
-    given, *rest = tiled(state, *others)
+    given, *rest = (state, *others) if len(others[0]) % TILE == 0 else tiled(state, *others)
     persons = len(rest[0])
     if persons <= CHUNK:
         yield given, *rest
