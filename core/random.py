@@ -11,6 +11,7 @@ import math
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -72,15 +73,19 @@ def stream_keys(seed: int | Tensor, *counters: int | Tensor) -> Tensor:
 def fold_keys(keys: Tensor, *counters: int | Tensor) -> Tensor:
     """Fold further ``counters`` into keys: ``stream_keys(seed, a, b)`` is ``fold_keys(stream_keys(seed, a), b)``."""
     for counter in counters:
-        keys = keys ^ torch.as_tensor(counter, dtype=torch.int64).to(keys.device)
+        keys = keys ^ (counter.to(keys.device, torch.int64) if isinstance(counter, Tensor) else counter)
         keys = _mix_(keys.mul_(_MIX_2).add_(_GAMMA))
     return keys
 
 
 def _words(keys: Tensor, n: int) -> Tensor:
     """``[n, B]`` 64-bit words of each key's stream: number by number in memory, so that all that follows runs along B."""
-    offsets = torch.arange(1, n + 1, dtype=torch.int64, device=keys.device) * _GAMMA
-    return _mix_(keys.unsqueeze(0) + offsets.view(n, *[1] * keys.ndim))
+    return _mix_(keys.unsqueeze(0) + _offsets(n, keys.device).view(n, *[1] * keys.ndim))
+
+
+@lru_cache(maxsize=64)
+def _offsets(n: int, device: torch.device) -> Tensor:
+    return torch.arange(1, n + 1, dtype=torch.int64, device=device) * _GAMMA
 
 
 def stream_uniform(keys: Tensor, n: int) -> Tensor:

@@ -86,4 +86,6 @@ def _as_it_lies(value: Tensor) -> Tensor:
     """The same numbers in the order of their memory, in which a sum is fastest."""
     if value.is_contiguous():
         return value
+    if value.ndim == 2:
+        return value.T
     return value.permute(sorted(range(value.ndim), key=value.stride().__getitem__, reverse=True))

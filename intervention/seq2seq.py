@@ -125,8 +125,9 @@ class LevelLaw(NamedTuple):
     def sample(self, uniform: Tensor, normal: Tensor) -> Tensor:
         """``[B, C]`` from one uniform ``[B]`` and 1 + C normals ``[B, 1+C]`` a row, the first one common to all signals."""
         mode = (uniform.unsqueeze(-1) > self.weight.cumsum(dim=-1)).sum(dim=-1).clamp(max=self.weight.shape[-1] - 1)
-        row = torch.arange(len(mode), device=mode.device)
-        return self.mean[row, mode] + self.sd[row, mode] * normal[:, 1:] + self.loading[row, mode] * normal[:, :1]
+        row = mode.view(-1, 1, 1).expand(-1, 1, self.mean.shape[-1])
+        mean, sd, loading = (each.gather(1, row)[:, 0] for each in (self.mean, self.sd, self.loading))
+        return mean + sd * normal[:, 1:] + loading * normal[:, :1]
 
 
 class Seq2Seq(nn.Module):

@@ -30,6 +30,7 @@ from intervention.twin_sampling import (
     average,
     chunks,
     joined,
+    over_days,
     read_days,
     tiled,
     weights_of,
@@ -273,7 +274,7 @@ class TwinDynamics:
     def _read(self, state: State, action: Tensor, week: Tensor, adverse: Tensor) -> State:
         """Every member reads a week in z ``[7, C, B]``: the state but for older memories."""
         base, before = take(self.base, state["rows"]).T, Record(state["traces"], state["shown"], state["seen"])
-        mean = average(list(week.unbind()))
+        mean = over_days(week, 1 / DAYS)
         record = before.after((mean - base).T, action.T, self.twin.shape.retention)
         lived = read_days(week, mean, base, record.traces.T, action, adverse)
         after = {

@@ -65,10 +65,15 @@ class Lived(NamedTuple):
 
 def read_days(week: Tensor, mean: Tensor, base: Tensor, traces: Tensor, action: Tensor, adverse: Tensor) -> Lived:
     """A week in z ``[7, C, B]`` of mean ``[C, B]``, as ``Seq2Seq.lived`` tells it."""
-    sd = (reduce(torch.add, (week - mean).square_().unbind()) / (DAYS - 1)).sqrt_()
+    sd = over_days((week - mean).square_(), 1 / (DAYS - 1)).sqrt_()
     away = week - base
     told = torch.cat([base, mean - base, sd, away[-1], traces, action, adverse.to(base.dtype).unsqueeze(0)])
     return Lived(told, away.flatten(0, 1))
+
+
+def over_days(week: Tensor, factor: float) -> Tensor:
+    """The sum over days of ``[7, C, B]``, times ``factor``: ``[C, B]``; as a product, whose order no batch changes."""
+    return torch.mm(week.new_full((1, DAYS), factor), week.flatten(1)).view(week.shape[1:])
 
 
 def weights_of(queries: Tensor, past: Past) -> Tensor:
