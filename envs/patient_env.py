@@ -77,6 +77,8 @@ class PatientEnv(gym.Env[Any, Any]):
         self._seeded = self._running = False
         self._history = None if render_mode is None else History(self.simulation)
 
+    # Nothing of torch leaves step and reset, so they can do without its book-keeping altogether.
+    @torch.inference_mode()
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
@@ -94,18 +96,19 @@ class PatientEnv(gym.Env[Any, Any]):
             self._history.begin(np.ones(1, dtype=bool))
         return observation[0].numpy(force=True), self._info(self.simulation.info())
 
+    @torch.inference_mode()
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         if not self._running:
             raise ResetNeeded("no episode is running: call reset() before step()")
         treatment, intensity = decode(self.form, action)
         step = self.simulation.step(torch.from_numpy(treatment), torch.from_numpy(intensity))
-        terminated, truncated = bool(step.terminated[0]), bool(step.truncated[0])
+        terminated, truncated = bool(step.terminated), bool(step.truncated)
         self._running = not (terminated or truncated)
         if self._history is not None:
             self._history.add(treatment, intensity)
         return (
             step.observation[0].numpy(force=True),
-            float(step.reward[0]),
+            float(step.reward),
             terminated,
             truncated,
             self._info(step.info),
@@ -125,7 +128,7 @@ class PatientEnv(gym.Env[Any, Any]):
     @staticmethod
     def _info(info: dict[str, torch.Tensor]) -> dict[str, Any]:
         """Plain Python numbers, and arrays where a value is a vector."""
-        return {name: v[0].numpy(force=True).copy() if v.ndim > 1 else v[0].item() for name, v in info.items()}
+        return {name: v[0].numpy(force=True).copy() if v.ndim > 1 else v.item() for name, v in info.items()}
 
 
 def check_render_mode(render_mode: str | None) -> None:

@@ -72,6 +72,7 @@ class Simulation:
         self._parts = {part: self._view[where] for part, where in self.layout.slices.items()}
         self._features = patients.features.new_zeros(places, patients.features.shape[1])
         self._treatments = torch.arange(len(TREATMENTS), device=self.device)[:, None]
+        self._view_week = self._parts["week"].unflatten(0, (DAYS, -1))
         self._scale = [torch.tensor(value, device=self.device)[:, None] for value in (scaler.mean, scaler.sd)]
         self._state: State = {}
         self.seeds = torch.zeros(places, dtype=torch.int64, device=self.device)
@@ -255,7 +256,7 @@ class Simulation:
         view = self._parts
         weeks_on, doses, risk_change = e["tally"].T.unflatten(0, (3, -1))[:, 1:]  # (4, B) each
         mean, sd = self._scale
-        week = torch.sub(e["days"].T.unflatten(0, (DAYS, -1)), mean, out=view["week"].unflatten(0, (DAYS, -1)))
+        week = torch.sub(e["days"].T.unflatten(0, (DAYS, -1)), mean, out=self._view_week)
         week.div_(sd).clamp_(-BOUND, BOUND)
         view["probabilities"].copy_(e["probabilities"].T)
         view["risk"].copy_(e["risk"])
