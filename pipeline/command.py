@@ -18,6 +18,7 @@ from pipeline import console as screen
 from pipeline.config import CONF, Config, build, check_command_line, plain
 from pipeline.dataset import export_dataset
 from pipeline.journey import show_journey
+from pipeline.off_policy_table import off_policy_table
 from pipeline.predict import predict
 from pipeline.quality_table import QUALITY_STAGES, stage_quality
 from pipeline.risk_table import risk_report
@@ -95,6 +96,8 @@ def execute(config: Config, console: Console, overrides: Sequence[str] = ()) -> 
                 console.print(stage_quality(stage.name, store))
             if config.stage == "risk":
                 console.print(risk_report(store.metrics("risk")))
+            if stage.name == "evaluate" and "off_policy" in store.metrics("evaluate"):
+                console.print(off_policy_table(store.metrics("evaluate")["off_policy"]))
             if stage.name == "report":
                 write_bytes(store.root / "summary.json", store.read("report", "summary.json"))
         write_json(store.root / "config.json", {"options": options, "config": plain(config)})

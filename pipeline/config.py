@@ -33,6 +33,7 @@ from generators.profiles import ProfileSettings
 from generators.rhythms import RhythmSettings
 from generators.sources import DataSettings
 from intervention.evaluation import EvaluateSettings
+from intervention.off_policy import OffPolicySettings
 from intervention.training import PolicySettings
 from intervention.trial_effects import Finding
 from intervention.trials import TrialsSettings
@@ -135,6 +136,7 @@ class Config:
     twin_quality: TwinQualitySettings
     policy: PolicySettings
     evaluate: EvaluateSettings
+    off_policy: OffPolicySettings
     predict: PredictSettings
     dataset: DatasetSettings
     published: tuple[Finding, ...]

@@ -8,6 +8,8 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from generators.sources import rhythm_origin
 from pipeline import figures
 from pipeline.console import display_name, number
+from pipeline.off_policy_table import NAMES as ESTIMATORS
+from pipeline.off_policy_table import off_policy_figure
 from pipeline.quality_figures import quality_figures
 from pipeline.quality_table import BASELINES, quality_rows
 from pipeline.risk_figures import risk_figures
@@ -46,10 +48,13 @@ def report(context: Context) -> dict[str, Any]:
     drawn = {"policies": figures.policies_figure(evaluate)}
     context.tracker.figure("report/policies", drawn["policies"])
     drawn |= quality_figures(holdout, synthetic, metrics["cohort"])  # TensorBoard has these from the cohort stage
+    if "off_policy" in evaluate:
+        drawn["off_policy"] = off_policy_figure(store.frame("evaluate", "off_policy.parquet"))
+        context.tracker.figure("report/off_policy", drawn["off_policy"])
     images = {name: figures.data_uri(figure) for name, figure in drawn.items()}
     risk_images = {name: figures.data_uri(figure) for name, figure in risk_figures(metrics["risk"]).items()}
     quality = quality_rows(metrics["profiles"], metrics["rhythms"], metrics["cohort"])
-    told = {"quality": quality, "baselines": BASELINES, "tree": evaluate["tree"]}
+    told = {"quality": quality, "baselines": BASELINES, "tree": evaluate["tree"], "estimators": ESTIMATORS}
     told |= {
         "risk": metrics["risk"],
         "risk_table": risk_rows(metrics["risk"]),
