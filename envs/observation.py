@@ -24,7 +24,7 @@ class ObservationLayout:
       ``risk_change``: sum of the falls in risk score in its weeks (positive is better);
     - ``last_treatment``: one-hot of last week's treatment (all 0 before the first); ``last_intensity`` (0 for Control);
     - ``time``: weeks elapsed / horizon; ``well_weeks``: weeks running below the threshold / weeks that make a remission;
-    - ``adverse``: 1 if an adverse event happened last week.
+    - ``adverse``: 1 if an adverse event happened last week; ``adverse_budget``, only where there is one: the share left of it.
     """
 
     names: tuple[str, ...]
@@ -35,7 +35,8 @@ class ObservationLayout:
         return len(self.names)
 
 
-def observation_layout(signals: Signals, encoder: ProfileEncoder) -> ObservationLayout:
+def observation_layout(signals: Signals, encoder: ProfileEncoder, adverse_budget: bool = False) -> ObservationLayout:
+    """``adverse_budget``: whether adverse events are budgeted, and therefore counted."""
     days = [f"{day}.{signal}" for day in WEEKDAYS for signal in names(signals)]
     assert len(days) == DAYS * len(signals)
     parts: dict[str, list[str]] = {
@@ -53,6 +54,8 @@ def observation_layout(signals: Signals, encoder: ProfileEncoder) -> Observation
         "well_weeks": ["well_weeks"],
         "adverse": ["adverse"],
     }
+    if adverse_budget:
+        parts["adverse_budget"] = ["adverse_budget"]
     slices, start = {}, 0
     for part, members in parts.items():
         slices[part] = slice(start, start + len(members))

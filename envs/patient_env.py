@@ -37,12 +37,15 @@ class PatientEnv(gym.Env[Any, Any]):
     which the models disagree by more (``spread``; the Twin's only, Trial has one truth): what follows is beyond
     what they know, so value the state by bootstrapping, as at any truncation.
 
+    **Safety.** With ``max_intensity_change``, an intensity further than that from last week's (0 at the start and after
+    Control) is limited to it, never below 0.1; with ``adverse_budget``, only Control is given after so many adverse events.
+
     **Reset.** ``reset(seed=...)`` fixes the patient and all chance, and every episode after it; it equals sub-environment 0
     of a vector environment reset with that seed. ``options={"patient_id": 17}`` chooses the patient (any, also one
     whose risk is too low to be drawn).
 
     **Info.** ``patient_id``, ``week``, ``risk``, ``probabilities`` (Low, Medium, High), ``adverse``; after a step also
-    the terms of the reward (costs negative), ``intensity`` (that counted: 0 for Control), ``remission``, ``level`` (the
+    the terms of the reward (costs negative), ``treatment`` and ``intensity`` (as given; 0 for Control), ``remission``, ``level`` (the
     true weekly level where the dynamics know it, physical units), ``spread`` (sd between the models' expected levels, in
     between-person sd) and ``spread_exceeded`` (it was beyond ``spread_limit``).
 
@@ -105,7 +108,7 @@ class PatientEnv(gym.Env[Any, Any]):
         terminated, truncated = bool(step.terminated), bool(step.truncated)
         self._running = not (terminated or truncated)
         if self._history is not None:
-            self._history.add(treatment, intensity)
+            self._history.add(*(step.info[name].numpy(force=True) for name in ("treatment", "intensity")))
         return (
             step.observation[0].numpy(force=True),
             float(step.reward),

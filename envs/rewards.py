@@ -29,6 +29,8 @@ class EnvSettings:
     adverse_cost: NonNegative  # per adverse event
     spread_cost: NonNegative  # per between-person sd of model disagreement
     spread_limit: Positive | None  # a week of more disagreement truncates, as the models no longer know; None: never
+    max_intensity_change: Positive | None = None  # from one week's intensity to the next; what exceeds it is limited
+    adverse_budget: Count | None = None  # adverse events after which treatment is withdrawn; None: however many
 
 
 def cost_table(settings: EnvSettings) -> Tensor:

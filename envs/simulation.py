@@ -18,7 +18,7 @@ from core.patients import Patients
 from core.protocols import Dynamics, RiskModel, State, risk_score
 from core.random import fold_keys, stream_keys, stream_uniform
 from core.signals import DAYS
-from core.treatments import CONTROL, TREATMENTS
+from core.treatments import CONTROL, MIN_INTENSITY, TREATMENTS
 from envs.checks import check_action, check_finite
 from envs.observation import BOUND, bounded, observation_layout
 from envs.rewards import EnvSettings, baseline_probabilities, cost_table, eligible_rows, reward_terms
@@ -59,7 +59,7 @@ class Simulation:
     ) -> None:
         self.patients, self.dynamics, self.risk_model, self.settings = patients, dynamics, risk_model, settings
         self.num_envs, self.device = num_envs, patients.week.device
-        self.layout = observation_layout(patients.signals, patients.encoder)
+        self.layout = observation_layout(patients.signals, patients.encoder, settings.adverse_budget is not None)
         scaler = patients.scaler
         self._cost = cost_table(settings).to(self.device)
         self._baseline = baseline_probabilities(patients, risk_model)  # (N, 3)
@@ -88,6 +88,8 @@ class Simulation:
         parts = {"week": scaled, "baseline": scaled, "profile": features, "probabilities": self._baseline, "risk": risk}
         for part, values in parts.items():
             first[:, self.layout.slices[part]] = values
+        if self.settings.adverse_budget is not None:
+            first[:, self.layout.slices["adverse_budget"]] = 1.0
         return first
 
     def reseed(self, seeds: Tensor, which: Tensor | None = None) -> None:
@@ -171,6 +173,7 @@ class Simulation:
         treatment, intensity = treatment.to(self.device), intensity.to(self.device, torch.float32)
         check_action(treatment, intensity, self.num_envs)
         treatment, intensity = whole_tiles(treatment), whole_tiles(intensity)
+        treatment, intensity = self._permitted(treatment, intensity)
         dose = torch.where(treatment == CONTROL, 0.0, intensity)
         e, before = self._episodes, self._episodes["risk"]
         keys = fold_keys(self._keys, e["week"] + 1)
@@ -202,7 +205,13 @@ class Simulation:
         }
         exceeded = self._beyond_limit(outcome.spread)
         truncated = ((self._episodes["week"] >= self.settings.horizon) | exceeded) & ~remission
-        extra = {"intensity": dose, "level": outcome.level, "spread": outcome.spread, "spread_exceeded": exceeded}
+        extra = {
+            "treatment": treatment,
+            "intensity": dose,
+            "level": outcome.level,
+            "spread": outcome.spread,
+            "spread_exceeded": exceeded,
+        }
         reward = reduce(torch.add, terms.values())  # a reduction's order depends on the batch
         self._shown = self._observe(chosen, dose)
         made = {"week": outcome.week, "level": outcome.level, "spread": outcome.spread}
@@ -215,6 +224,19 @@ class Simulation:
             **{name: value[:n] for name, value in {**terms, **extra, "remission": remission}.items()},
         }
         return Step(self._shown[:n], reward[:n], remission[:n], truncated[:n], info)
+
+    def _permitted(self, treatment: Tensor, intensity: Tensor) -> tuple[Tensor, Tensor]:
+        """What is given of what was chosen: nothing once the adverse events allowed have happened, and no intensity
+        further from last week's than the settings allow."""
+        budget, change = self.settings.adverse_budget, self.settings.max_intensity_change
+        if budget is not None:
+            spent = self._parts["adverse_budget"][0] * budget < 0.5  # a share of whole numbers, rounded
+            treatment = torch.where(spent, CONTROL, treatment)
+        if change is not None:
+            last = self._parts["last_intensity"][0]
+            limited = torch.minimum(torch.maximum(intensity, last - change), last + change)
+            intensity = limited.clamp(min=MIN_INTENSITY)
+        return treatment, intensity
 
     def _beyond_limit(self, spread: Tensor) -> Tensor:
         limit = self.settings.spread_limit
@@ -244,7 +266,8 @@ class Simulation:
     def info(self) -> dict[str, Tensor]:
         """Where the episodes stand: ``patient_id``, ``week``, ``risk``, ``adverse`` ``[B]``, ``probabilities`` ``[B, 3]``.
 
-        ``step`` adds the reward's terms (costs negative), ``intensity`` (that counted: 0 for Control), ``remission``,
+        ``step`` adds the reward's terms (costs negative), ``treatment`` and ``intensity`` as given (0 for Control, and
+        what ``max_intensity_change`` and ``adverse_budget`` left of what was chosen), ``remission``,
         ``spread``, ``spread_exceeded`` ``[B]`` and ``level`` ``[B, C]`` (physical units).
         """
         names = ("patient_id", "week", "risk", "adverse", "probabilities")
@@ -268,6 +291,8 @@ class Simulation:
         torch.div(e["week"], horizon, out=view["time"][0])
         torch.div(e["well_weeks"], self.settings.remission_weeks, out=view["well_weeks"][0])
         view["adverse"].copy_(e["adverse"])
+        if self.settings.adverse_budget is not None:
+            view["adverse_budget"][0].sub_(e["adverse"] / self.settings.adverse_budget).clamp_(min=0.0)
         return self._view.T.contiguous()
 
 

@@ -88,7 +88,7 @@ class PatientVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
         # Of those that only reset in this step (NEXT_STEP) the week is lived too, and then forgotten.
         step = self.simulation.step(torch.from_numpy(treatment), torch.from_numpy(intensity))
         if self._history is not None:
-            self._history.add(treatment, intensity)
+            self._history.add(*(step.info[name].numpy(force=True) for name in ("treatment", "intensity")))
         observation, info = step.observation.numpy(force=True), _arrays(step.info)
         terminated, truncated = step.terminated.numpy(force=True) & ~ended, step.truncated.numpy(force=True) & ~ended
         reward, done = step.reward.numpy(force=True).astype(np.float64) * ~ended, terminated | truncated

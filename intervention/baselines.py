@@ -14,7 +14,7 @@ from core.settings import Count, Positive
 from core.treatments import CONTROL, MAX_INTENSITY, MIN_INTENSITY, TREATMENTS
 from envs.rewards import cost_table
 from envs.simulation import Simulation, Step
-from intervention.policy import DualHeadAgent
+from intervention.policy import DualHeadAgent, Rule, forbidden_treatments
 from intervention.training import latents
 
 Dose = Annotated[float, Ge(MIN_INTENSITY), Le(MAX_INTENSITY)]
@@ -125,11 +125,12 @@ class Greedy:
     """One step ahead in a world model: the action whose expected week has the lowest risk, its cost and the adverse
     events to be expected counted as the environment counts them.
 
-    The expected week is the present one moved to the expected level, so that its regularity counts as it is.
+    The expected week is the present one moved to the expected level, so that its regularity counts as it is. What the
+    ``rules`` forbid is not weighed.
     """
 
-    def __init__(self, model: WorldModel, intensities: Sequence[float]) -> None:
-        self.model = model
+    def __init__(self, model: WorldModel, intensities: Sequence[float], rules: tuple[Rule, ...] = ()) -> None:
+        self.model, self.rules = model, rules
         self.candidates = [(CONTROL, 0.0), *((t, u) for t in range(1, len(TREATMENTS)) for u in intensities)]
 
     def reset(self, simulation: Simulation, rows: Tensor) -> None:
@@ -151,11 +152,29 @@ class Greedy:
             week = torch.minimum(torch.maximum(week, self.low), self.high)
             risk = risk_score(simulation.risk_model.probabilities(self.features, week))
             costs.append(settings.risk_scale * risk + self.cost[treatment] * intensity + harm)
-        best = torch.stack(costs).argmin(dim=0)  # (B,)
+        cost, forbidden = torch.stack(costs), forbidden_treatments(observation, self.rules)  # (K, B), (B, 5)
+        if forbidden is not None:
+            cost = cost.masked_fill(forbidden[:, treatments].T, torch.inf)
+        best = cost.argmin(dim=0)  # (B,)
         return treatments[best], intensities[best]
 
     def observe(self, simulation: Simulation, action: Action, step: Step) -> None:
         self.state = self.model.observe(self.state, *action, simulation.days, step.info["adverse"])
+
+
+class Permitted:
+    """A policy that knows no contraindications, held to them: Control in the place of what they forbid."""
+
+    def __init__(self, policy: Policy, rules: tuple[Rule, ...]) -> None:
+        self.policy, self.rules = policy, rules
+        self.reset, self.observe = policy.reset, policy.observe
+
+    def act(self, simulation: Simulation, observation: Tensor, keys: Tensor) -> Action:
+        treatment, intensity = self.policy.act(simulation, observation, keys)
+        forbidden = forbidden_treatments(observation, self.rules)
+        if forbidden is None:
+            return treatment, intensity
+        return torch.where(forbidden.gather(1, treatment[:, None])[:, 0], CONTROL, treatment), intensity
 
 
 class Learned(Memoryless):
@@ -175,13 +194,21 @@ def observed_risk(simulation: Simulation, observation: Tensor) -> Tensor:
     return observation[:, simulation.layout.slices["risk"]][:, 0]
 
 
-def standard_policies(intensities: Sequence[float], stepped: SteppedCareSettings) -> dict[str, Policy]:
+def standard_policies(
+    intensities: Sequence[float], stepped: SteppedCareSettings, rules: tuple[Rule, ...] = ()
+) -> dict[str, Policy]:
     """Everything that needs no learning, by name: ``none``, ``random``, ``stepped_care`` and every
-    ``constant_<treatment>_<intensity>``."""
-    constants = {
+    ``constant_<treatment>_<intensity>``; none of them breaks the ``rules``."""
+    constants: dict[str, Policy] = {
         f"constant_{name}_{intensity:g}": Constant(treatment, intensity)
         for treatment, name in enumerate(TREATMENTS)
         if treatment != CONTROL
         for intensity in intensities
     }
-    return {"none": Constant(CONTROL, 0.0), "random": Random(), "stepped_care": SteppedCare(stepped), **constants}
+    policies: dict[str, Policy] = {
+        "none": Constant(CONTROL, 0.0),
+        "random": Random(),
+        "stepped_care": SteppedCare(stepped),
+        **constants,
+    }
+    return {name: Permitted(policy, rules) for name, policy in policies.items()} if rules else policies

@@ -59,10 +59,10 @@ def run_policy(name: str, policy: Policy, simulation: Simulation, rows: Tensor, 
     while running.any():
         treatment, intensity = policy.act(simulation, observation, stream_keys(seed, ACTIONS, environment, week))
         step = simulation.step(treatment, intensity)
-        policy.observe(simulation, (treatment, intensity), step)
+        policy.observe(simulation, (step.info["treatment"], step.info["intensity"]), step)
         observation, week = step.observation, week + 1
         columns = {
-            "treatment": treatment,
+            "treatment": step.info["treatment"],
             "intensity": step.info["intensity"],
             "risk": step.info["risk"],
             "reward": step.reward,

@@ -26,7 +26,7 @@ import envs  # registers the ids as well
 from core.errors import ConfigError, DataError, MissingStageError
 from core.signals import names
 from core.treatments import CONTROL, TREATMENTS
-from envs.observation import observation_layout
+from envs.observation import ObservationLayout, observation_layout
 from envs.registration import FORM_SUFFIXES
 from envs.rewards import REWARD_TERMS
 from envs.spaces import action_space, observation_space
@@ -212,7 +212,7 @@ def metadata(config: Config, store: RunStore, world: World, run: str | None, nam
         "requirements": [f"mano-twin=={known['mano-twin']}"],
         "licence": settings.licence,
         "note": NOTE,
-        "observation_names": list(observation_layout(world.patients.signals, world.patients.encoder).names),
+        "observation_names": list(layout_of(world).names),
         "signals": names(world.patients.signals),
         "treatments": list(TREATMENTS),
         "reward_terms": list(REWARD_TERMS),
@@ -224,6 +224,11 @@ def metadata(config: Config, store: RunStore, world: World, run: str | None, nam
         "stages_sha256": {stage: store.digest(stage) for stage in stages},
         "versions": known,
     }
+
+
+def layout_of(world: World) -> ObservationLayout:
+    patients, budget = world.patients, world.settings.adverse_budget
+    return observation_layout(patients.signals, patients.encoder, budget is not None)
 
 
 def code_digest() -> str:
@@ -246,7 +251,7 @@ def write(
 ) -> Tally:
     """All episodes into ``folder``, batch by batch."""
     settings = config.dataset
-    layout = observation_layout(world.patients.signals, world.patients.encoder)
+    layout = layout_of(world)
     spec = spec_of(settings.world, settings.form, run)
     writer = MinariWriter(folder, observation_space(layout), action_space(settings.form), spec)
     policy_of, parts = behaviour(config, store, world), parts_of(settings.episodes)

@@ -146,7 +146,7 @@ def record(policy: Policy, world: World, form: str, seed: int, part: slice) -> R
         actions.append(encode(form, *chosen))
         treatment, intensity = map(torch.from_numpy, decode(form, actions[-1], count))
         step = simulation.step(treatment, intensity)
-        policy.observe(simulation, (treatment, intensity), step)
+        policy.observe(simulation, (step.info["treatment"], step.info["intensity"]), step)
         observation, length = step.observation, length + running
         observations.append(observation)
         infos.append(step.info)

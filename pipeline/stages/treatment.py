@@ -128,8 +128,10 @@ def evaluate(context: Context) -> dict[str, Any]:
     agents = read_agents(store)
     learned = {name: agent for name, agent in agents.items() if name.startswith(PPO)}
     first = next(iter(learned.values()))
-    policies = standard_policies(settings.constant_intensities, settings.stepped_care) | agents
-    policies["greedy"] = Greedy(TwinDynamics(load_twin(store), patients), settings.greedy_intensities)
+    policies = standard_policies(settings.constant_intensities, settings.stepped_care, first.agent.rules) | agents
+    policies["greedy"] = Greedy(
+        TwinDynamics(load_twin(store), patients), settings.greedy_intensities, first.agent.rules
+    )
     tree = policies["tree"] = explaining_tree(config, store, first)
     episodes = run_policies(policies, simulations(world["trial"], rows), rows, seeds, context.tracker)
     in_twin = run_policies(learned, simulations(world["twin"], rows), rows, seeds, context.tracker)
