@@ -35,6 +35,7 @@ from intervention.twin_sampling import (
     tiled,
     weights_of,
 )
+from intervention.twin_together import Together
 
 
 class Twin(nn.Module):
@@ -127,6 +128,7 @@ class TwinDynamics:
         self.mean, self.sd = (self.between.new_tensor(numbers) for numbers in (twin.scaler.mean, twin.scaler.sd))
         self.ago = torch.arange(twin.weeks, device=self.between.device).repeat_interleave(DAYS)  # weeks, of each day
         self.members = [FastMember(net) for net in twin.networks()]
+        self.together = Together(self.members)
         self._read_baseline(patients)
 
     @torch.no_grad()
@@ -209,8 +211,10 @@ class TwinDynamics:
             with the latest Sunday; a row sums to 1 over the days that are remembered and is 0 where none was lived.
         """
         given, *action = tiled(state, treatment, intensity)
+        known, memory, mask = self._pasts(given, _action(*action))
         found = []
-        for member, past in zip(self.members, self._pasts(given, _action(*action)), strict=True):
+        for m, member in enumerate(self.members):
+            past = Past(known[m], memory[m], mask)
             queries = torch.cat([member.level_queries(past.known), member.day_queries(past.known)], dim=1)
             found.append(weights_of(queries, past))
         newest_first = average(found).unflatten(2, (-1, DAYS))
@@ -220,8 +224,7 @@ class TwinDynamics:
 
     def _look_ahead(self, state: State, treatment: Tensor, intensity: Tensor) -> list[Outlook]:
         given, *action = tiled(state, treatment, intensity)
-        pasts = self._pasts(given, _action(*action))
-        return [member.look_ahead(past) for member, past in zip(self.members, pasts, strict=True)]
+        return self.together.look_ahead(*self._pasts(given, _action(*action)))
 
     def _step(
         self, state: State, treatment: Tensor, intensity: Tensor, keys: Tensor
@@ -230,8 +233,9 @@ class TwinDynamics:
         c, action = len(self.between), _action(treatment, intensity)
         uniform, normal = stream_draws(keys, 2, DAYS * c + 1 + c)
         draws = Draws(uniform[:, 1].float(), normal[:, DAYS * c :], normal[:, : DAYS * c].T.view(DAYS, c, -1))
-        pasts = self._pasts(state, action)
-        outlooks = [member.look_ahead(past) for member, past in zip(self.members, pasts, strict=True)]
+        known, memory, mask = self._pasts(state, action)
+        outlooks = self.together.look_ahead(known, memory, mask)
+        pasts = [Past(*each, mask) for each in zip(known.unbind(), memory.unbind(), strict=True)]
         chance = average([torch.sigmoid(outlook.adverse_logit) for outlook in outlooks])
         adverse = uniform[:, 0] < chance
         week = self._write(state, pasts, outlooks, adverse.float(), adverse.float() - chance, draws)
@@ -239,8 +243,9 @@ class TwinDynamics:
         days, expected = (torch.addcmul(self.mean, z, self.sd) for z in (week.permute(2, 0, 1), average(levels).T))
         return self._read(state, action, week, adverse), (days, adverse, expected, self._spread(levels))
 
-    def _pasts(self, state: State, action: Tensor) -> list[Past]:
-        """What each member is asked about; ``action`` ``[ACTION, B]``."""
+    def _pasts(self, state: State, action: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What the members are asked about, as in ``Past``: ``[M, K, B]``, ``[M, B, T, D]`` and the mask they share;
+        ``action`` ``[ACTION, B]``."""
         weeks, (fewest, most) = state["week"], state["week"].aminmax()
         used, mask = min(int(most) + 1, self.twin.weeks), None
         if int(fewest) + 1 < used:
@@ -249,12 +254,13 @@ class TwinDynamics:
             mask.masked_fill_((ago > weeks[:, None]).unsqueeze(1), -math.inf)
         base = take(self.base, state["rows"]).T
         record = [part.T for part in Record(state["traces"], state["shown"], state["seen"]).parts()]
-        around, pasts = [base, state["last"].T - base, action], []
-        for m, (member, persons) in enumerate(zip(self.members, self.person, strict=True)):
-            person = take(persons, state["rows"]).T
-            memory = torch.cat([state[f"memory.{m}.{k}"] for k in range(used)], dim=1)
-            pasts.append(Past(member.known(state[f"hidden.{m}"].T, person, record, around), memory, mask))
-        return pasts
+        members = range(len(self.members))
+        hidden, person = ([state[f"hidden.{m}"].T for m in members], [take(p, state["rows"]).T for p in self.person])
+        known = self.together.known(hidden, person, record, [base, state["last"].T - base, action])
+        memory = known.new_empty(len(members), len(weeks), used * DAYS, self.twin.shape.memory)
+        for m in members:
+            torch.cat([state[f"memory.{m}.{k}"] for k in range(used)], dim=1, out=memory[m])
+        return known, memory, mask
 
     def _write(
         self, state: State, pasts: list[Past], outlooks: list[Outlook], adverse: Tensor, surprise: Tensor, draws: Draws
@@ -284,8 +290,8 @@ class TwinDynamics:
             "last": mean.T,
             **record._asdict(),
         }
-        for m, member in enumerate(self.members):
-            hidden, cell, memory = member.read(lived, state[f"hidden.{m}"].T, state[f"cell.{m}"].T)
+        coded = ([state[f"{name}.{m}"].T for m in range(len(self.members))] for name in ("hidden", "cell"))
+        for m, (hidden, cell, memory) in enumerate(self.together.read(lived, *coded)):
             after |= {f"hidden.{m}": hidden.T, f"cell.{m}": cell.T, f"memory.{m}.0": memory}
         return after
 

@@ -1,9 +1,9 @@
 """A trained member written out for sampling: the functions of ``Seq2Seq`` without gradients, weights packed once.
 
-All that reads the history is one matrix product a question; tanh(x) = 2 sigmoid(2x) - 1, so that one sigmoid serves all
-four gates, and the twos are in the weights. Tensors are turned, numbers first and persons last ``[K, B]``, so that every
-loop runs along the persons; what attention reads has the persons first. Sums over days are written out where a
-reduction would take them in an order that depends on the batch.
+All that reads the history is one matrix product a question, of all members where all are asked (``twin_together``);
+tanh(x) = 2 sigmoid(2x) - 1, so that one sigmoid serves all four gates, and the twos are in the weights. Tensors are
+turned, numbers first and persons last ``[K, B]``, so that every loop runs along the persons; what attention reads has
+the persons first. Sums over days are products, as a reduction would take them in an order that depends on the batch.
 """
 
 import math
@@ -177,11 +177,6 @@ class FastMember:
         ).T.contiguous()  # (H + 7C, 7D)
         self.remember_bias = 2 * (net.remember.bias + net.remember_weekday).flatten()
 
-    def known(self, hidden: Tensor, person: Tensor, record: list[Tensor], around: list[Tensor]) -> Tensor:
-        """``Past.known``, of the encoder's state, the person's code and the record's features; ``around`` is the rest."""
-        history = torch.addmm(self.history_bias, self.history, torch.cat([hidden, person, *record]))
-        return torch.cat([F.silu(history, inplace=True), *around])
-
     def level_queries(self, known: Tensor) -> Tensor:
         """``[B, 1, D]``, scaled."""
         return torch.addmm(self.level_ask_bias, known.T, self.level_ask).unsqueeze(1)
@@ -189,16 +184,6 @@ class FastMember:
     def day_queries(self, known: Tensor) -> Tensor:
         """``[B, 7, D]``, scaled."""
         return torch.addmm(self.days_ask_bias, known.T, self.days_ask).unsqueeze(1) + self.days_ask_weekday
-
-    def look_ahead(self, past: Past) -> Outlook:
-        h = self.head
-        context = torch.bmm(weights_of(self.level_queries(past.known), past), past.memory)[:, 0]
-        asked = torch.addmm(self.expect_bias, self.expect, past.known)
-        hidden = F.silu(asked[:h].addmm_(self.level_context, context.T), inplace=True)
-        hidden = F.silu(_layer(self.middle, hidden), inplace=True)
-        level = asked[2 * h :].addmm_(self.level_out, hidden)
-        logit = _layer(self.adverse_out, F.silu(asked[h : 2 * h], inplace=True))[0]
-        return Outlook(context, level, logit)
 
     def write(
         self, past: Past, outlook: Outlook, adverse: Tensor, surprise: Tensor, yesterday: Tensor, draws: "Draws"
@@ -240,14 +225,6 @@ class FastMember:
             torch.add(before, level, out=day)
         return week
 
-    def read(self, lived: Lived, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The encoder's hidden and cell state ``[H, B]`` after a week, and the memory of its days ``[B, 7, D]``."""
-        gates = torch.addmm(self.read_bias, self.read_weight, torch.cat([lived.told, hidden]))
-        twice, half = 2.0 * cell, torch.empty_like(hidden)
-        cell_(gates, parts_of(gates), twice, half)
-        days = torch.addmm(self.remember_bias, torch.cat([half, lived.away]).T, self.remember).sigmoid_()
-        return half * 2.0, twice.mul_(0.5), days.mul_(2.0).sub_(1.0).unflatten(1, (DAYS, -1))
-
 
 class Draws(NamedTuple):
     """A week's random numbers: a uniform ``[B]`` and normals ``[B, 1+C]`` for the level, normals ``[7, C, B]`` for the days."""
@@ -285,7 +262,9 @@ def tiled(state: State, *others: Tensor) -> tuple[Any, ...]:
 
 def chunks(state: State, *others: Tensor) -> Iterator[tuple[Any, ...]]:
     """Whole tiles, ``CHUNK`` persons at a time."""
-    given, *rest = (state, *others) if len(others[0]) % TILE == 0 else tiled(state, *others)
+    given, rest = state, list(others)
+    if len(others[0]) % TILE:
+        given, *rest = tiled(state, *others)
     persons = len(rest[0])
     if persons <= CHUNK:
         yield given, *rest
