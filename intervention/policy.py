@@ -25,6 +25,7 @@ from torch.nn.functional import log_softmax, softplus
 from core.artifact import Artifact
 from core.errors import ArtifactError, ConfigError
 from core.treatments import CONTROL, MAX_INTENSITY, MIN_INTENSITY, TREATMENTS
+from intervention.week_summary import WeekSummary
 
 ACTIVE = len(TREATMENTS) - 1  # treatments with a dose
 OUTPUTS = len(TREATMENTS) + 2 * ACTIVE  # logits, then every alpha, then every beta
@@ -202,14 +203,15 @@ class DualHeadPolicy(ActorCriticPolicy):
             module.apply(partial(self.init_weights, gain=gain))
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
-    def _distribution(self, features: Tensor, latent: Tensor) -> DualHeadDistribution:
-        return self.action_dist.proba_distribution(self.action_net(latent), forbidden_treatments(features, self.rules))
+    def _distribution(self, obs: PyTorchObs, latent: Tensor) -> DualHeadDistribution:
+        assert isinstance(obs, Tensor)
+        return self.action_dist.proba_distribution(self.action_net(latent), forbidden_treatments(obs, self.rules))
 
     def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Actions ``[B, 2]``, values ``[B, 1]`` and log-probabilities ``[B]``."""
         features = self._features(obs)
         latent, latent_value = self.mlp_extractor(features)
-        distribution = self._distribution(features, latent)
+        distribution = self._distribution(obs, latent)
         actions = distribution.get_actions(deterministic=deterministic)
         return actions, self.value_net(latent_value), distribution.log_prob(actions)
 
@@ -217,14 +219,14 @@ class DualHeadPolicy(ActorCriticPolicy):
         """Values ``[B, 1]``, log-probabilities ``[B]`` and the weighted entropy ``[B]``."""
         features = self._features(obs)
         latent, latent_value = self.mlp_extractor(features)
-        distribution = self._distribution(features, latent)
+        distribution = self._distribution(obs, latent)
         treatment, dose = distribution.head_entropies()
         entropy = self.entropy_coefficients[0] * treatment + self.entropy_coefficients[1] * dose
         return self.value_net(latent_value), distribution.log_prob(actions), entropy
 
     def get_distribution(self, obs: PyTorchObs) -> DualHeadDistribution:
         features = self._features(obs)
-        return self._distribution(features, self.mlp_extractor.forward_actor(features))
+        return self._distribution(obs, self.mlp_extractor.forward_actor(features))
 
     def _features(self, obs: PyTorchObs) -> Tensor:
         features = self.extract_features(obs)  # type: ignore[arg-type]
@@ -236,7 +238,7 @@ class DualHeadAgent:
     """A trained policy for inference: the actor alone, free of stable-baselines3's algorithm.
 
     Attributes:
-        actor: observations ``[B, D]`` to the distribution's ``[B, 13]``.
+        actor: observations ``[B, D]`` to the distribution's ``[B, 13]``; its first layer may be a ``WeekSummary``.
         names: what the D observations are, in order.
         rules: the contraindications it was trained under and never violates.
     """
@@ -257,8 +259,11 @@ class DualHeadAgent:
         cls, policy: DualHeadPolicy, hidden: tuple[int, ...], activation: str, names: tuple[str, ...]
     ) -> "DualHeadAgent":
         """Copy the actor out of a trained policy."""
-        actor = _actor(len(names), hidden, activation)
+        summary = isinstance(policy.features_extractor, WeekSummary)
+        actor = _actor(names, hidden, activation, summary)
         layers = [*policy.mlp_extractor.policy_net, policy.action_net]
+        if summary:
+            layers.insert(0, policy.features_extractor)
         for target, source in zip(actor, layers, strict=True):
             target.load_state_dict(source.state_dict())
         return cls(actor, hidden, activation, names, policy.rules)
@@ -282,6 +287,7 @@ class DualHeadAgent:
         meta = {
             "hidden": list(self.hidden),
             "activation": self.activation,
+            "days": "summary" if isinstance(self.actor[0], WeekSummary) else "raw",
             "observation": list(self.names),
             "treatments": list(TREATMENTS),
             "rules": [[rule.treatment, rule.column, rule.above] for rule in self.rules],
@@ -297,7 +303,8 @@ class DualHeadAgent:
         """
         meta = artifact.meta
         names, hidden = tuple(meta["observation"]), tuple(meta["hidden"])
-        actor = _actor(len(names), hidden, meta["activation"])
+        summary = meta.get("days", "raw") == "summary"  # agents of before the summary do not name it
+        actor = _actor(names, hidden, meta["activation"], summary)
         expected = {name: tensor.shape for name, tensor in actor.state_dict().items()}
         if expected != {name: tensor.shape for name, tensor in artifact.tensors.items()}:
             raise ArtifactError(
@@ -312,8 +319,12 @@ class DualHeadAgent:
         return cls(actor, hidden, meta["activation"], names, rules)
 
 
-def _actor(size: int, hidden: tuple[int, ...], activation: str) -> nn.Sequential:
+def _actor(names: tuple[str, ...], hidden: tuple[int, ...], activation: str, summary: bool) -> nn.Sequential:
     layers: list[nn.Module] = []
+    size = len(names)
+    if summary:
+        first = WeekSummary(spaces.Box(-np.inf, np.inf, (size,), np.float32), names)
+        layers, size = [first], first.features_dim
     with torch.random.fork_rng(devices=[]):  # the weights are overwritten: construction must not move the generator
         for width in hidden:
             layers += [nn.Linear(size, width), ACTIVATIONS[activation]()]

@@ -30,6 +30,7 @@ from envs.observation import BOUND as LATENT_BOUND
 from envs.sb3 import PatientVecEnv
 from intervention.checkpoint import begin_leg, capture, restore
 from intervention.policy import ACTIVATIONS, Contraindication, DualHeadAgent, DualHeadPolicy, resolve
+from intervention.week_summary import WeekSummary
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class PolicySettings:
     intensity_entropy: NonNegative  # bonus per nat of the dose head
     hidden: tuple[Count, ...]  # widths of the actor's and the critic's layers
     activation: Literal["tanh", "relu"]
+    days: Literal["summary", "raw"]  # how the networks read a week: its mean, change and spread, or its days
     bootstrap_horizon: bool  # value the weeks after the last one (True), or let the course end there (False)
     contraindications: tuple[Contraindication, ...]  # what must never be given, and to whom
     world: Literal["twin", "trial"]  # where the policy learns
@@ -119,6 +121,9 @@ def make_ppo(vec_env: VecEnv, settings: PolicySettings, seed: int, names: tuple[
     """The algorithm, ready to learn. It seeds Python's, numpy's and torch's global generators: call it isolated."""
     if not settings.bootstrap_horizon:
         vec_env = FiniteHorizon(vec_env)
+    reading: dict[str, Any] = {}
+    if settings.days == "summary":
+        reading = {"features_extractor_class": WeekSummary, "features_extractor_kwargs": {"names": names}}
     return PPO(
         DualHeadPolicy,
         vec_env,
@@ -138,6 +143,7 @@ def make_ppo(vec_env: VecEnv, settings: PolicySettings, seed: int, names: tuple[
             "activation_fn": ACTIVATIONS[settings.activation],
             "entropy_coefficients": (settings.treatment_entropy, settings.intensity_entropy),
             "rules": resolve(settings.contraindications, names),
+            **reading,
         },
         seed=seed,
         device="cpu",  # the networks are small: a GPU only adds transfers

@@ -253,17 +253,69 @@ def test_impossible_contraindications_are_refused(rule: Contraindication, words:
     assert resolve((Contraindication("cbt", "noise", 0.5),), NAMES) == (Rule(2, 1, 0.5),)
 
 
-def test_ratios_are_one_before_the_first_update() -> None:
+def first_ratios(env: VecEnv) -> torch.Tensor:
+    """What the first minibatches of the first update would see, by an actor far from uniform."""
     with isolated_random_state():
-        model = make_ppo(Bandit(256), SMALL, 0, NAMES)
+        model = make_ppo(env, SMALL, 0, NAMES)
         policy = model.policy
         assert isinstance(policy, DualHeadPolicy)
-        policy.action_net.weight.data.mul_(100)  # far from uniform
+        policy.action_net.weight.data.mul_(100)
         _, callback = model._setup_learn(1024)
         model.collect_rollouts(model.env, callback, model.rollout_buffer, 4)
-        for batch in model.rollout_buffer.get(256):
-            _, log_prob, _ = policy.evaluate_actions(batch.observations, batch.actions)
-            torch.testing.assert_close((log_prob - batch.old_log_prob).exp(), torch.ones(256), rtol=0, atol=1e-5)
+        batches = list(model.rollout_buffer.get(256))
+        scored = [policy.evaluate_actions(batch.observations, batch.actions)[1] for batch in batches]
+    return torch.cat([new - batch.old_log_prob for new, batch in zip(scored, batches, strict=True)]).exp()
+
+
+def test_ratios_are_one_before_the_first_update() -> None:
+    torch.testing.assert_close(first_ratios(Bandit(256)), torch.ones(1024), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("bug", ["another sample is scored", "the dose is kept in the place of u", "u is clamped"])
+def test_planted_rollout_bugs_are_seen_in_the_first_ratios(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forward(self: DualHeadPolicy, obs: torch.Tensor, deterministic: bool = False) -> Any:
+        distribution = self.get_distribution(obs)
+        actions, other = distribution.sample(), distribution.sample()
+        kept = {
+            "another sample is scored": other,
+            "the dose is kept in the place of u": torch.stack([actions[:, 0], intensity_of(actions[:, 1])], dim=1),
+            "u is clamped": torch.stack([actions[:, 0], actions[:, 1].clamp(0.3, 0.7)], dim=1),
+        }[bug]
+        return kept, self.predict_values(obs), distribution.log_prob(actions)
+
+    monkeypatch.setattr(DualHeadPolicy, "forward", forward)
+    assert (first_ratios(Bandit(256)) - 1).abs().mean() > 0.02
+
+
+@pytest.mark.parametrize(
+    ("bootstrap", "kind", "added"),
+    [
+        (True, "horizon", True),  # treated as terminal, the weeks to come would be worth nothing
+        (False, "horizon", False),
+        (True, "remission", False),
+        (False, "remission", False),
+        (False, "spread", True),  # what follows a week beyond what the models know is still worth something
+    ],
+)
+def test_only_what_ends_no_course_is_bootstrapped(bootstrap: bool, kind: str, added: bool) -> None:
+    class Ends(Bandit):
+        def step_wait(self) -> Any:
+            observation, reward, done, infos = super().step_wait()
+            for info in infos:
+                info |= {"TimeLimit.truncated": kind != "remission", "spread_exceeded": kind == "spread"}
+            self.paid, self.last = reward.copy(), infos
+            return observation, reward, done, infos
+
+    env, settings = Ends(256), replace(SMALL, bootstrap_horizon=bootstrap, rollout_weeks=1, gamma=0.9)
+    with isolated_random_state():
+        model = make_ppo(env, settings, 0, NAMES)
+        _, callback = model._setup_learn(256)
+        model.collect_rollouts(model.env, callback, model.rollout_buffer, 1)
+        ends = torch.from_numpy(np.stack([info["terminal_observation"] for info in env.last]))
+        values = model.policy.predict_values(ends)[:, 0].detach().numpy()
+    expected = env.paid + (0.9 * values if added else 0.0)
+    assert np.abs(values).mean() > 0.05
+    np.testing.assert_allclose(model.rollout_buffer.rewards[0], expected, atol=1e-5)
 
 
 def test_ppo_finds_the_treatment_and_the_dose() -> None:
@@ -288,7 +340,7 @@ def test_training_twice_gives_the_same_policy_and_leaves_the_generators_alone() 
     assert torch.equal(before[2], after[2])
     pairs = zip(first.actor.parameters(), second.actor.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
-    assert not torch.equal(first.actor[0].weight, other.actor[0].weight)  # type: ignore[arg-type]
+    assert not torch.equal(first.actor[1].weight, other.actor[1].weight)  # type: ignore[arg-type]
 
 
 def test_a_resumed_training_ends_with_the_weights_of_the_uninterrupted_one() -> None:
@@ -307,7 +359,7 @@ def test_a_resumed_training_ends_with_the_weights_of_the_uninterrupted_one() -> 
         checkpoints[0].meta,
     )
     other = train_policy(Bandit(256), settings, 0, NullTracker(), NAMES, resume=without_optimizer).agent
-    assert not torch.equal(whole.agent.actor[0].weight, other.actor[0].weight)  # type: ignore[arg-type]
+    assert not torch.equal(whole.agent.actor[1].weight, other.actor[1].weight)  # type: ignore[arg-type]
     with pytest.raises(ArtifactError, match="another network"):
         train_policy(Bandit(256), replace(settings, hidden=(8,)), 0, NullTracker(), NAMES, resume=checkpoints[0])
 
