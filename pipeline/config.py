@@ -33,6 +33,7 @@ from generators.profiles import ProfileSettings
 from generators.rhythms import RhythmSettings
 from generators.sources import DataSettings
 from intervention.evaluation import EvaluateSettings
+from intervention.learning_curve import LearningCurveSettings
 from intervention.off_policy import OffPolicySettings
 from intervention.training import PolicySettings
 from intervention.trial_effects import Finding
@@ -135,6 +136,7 @@ class Config:
     twin: TwinSettings
     twin_quality: TwinQualitySettings
     policy: PolicySettings
+    learning_curve: LearningCurveSettings
     evaluate: EvaluateSettings
     off_policy: OffPolicySettings
     predict: PredictSettings

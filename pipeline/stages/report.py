@@ -20,7 +20,7 @@ from pipeline.store import write_bytes, write_json
 SUMMARISED = ("profiles", "rhythms", "cohort", "risk", "twin", "policy", "evaluate")
 # Long tables stay in each stage's metrics.json; the summary holds the headline numbers.
 DETAILS = ("notes", "stage_seconds", "intervals", "reliability", "roc", "decision_curve", "attribution",
-           "early_warning", "signal_response", "returns", "constants", "tree")  # fmt: skip
+           "early_warning", "signal_response", "returns", "learning_curves", "constants", "tree", "prescribed")  # fmt: skip
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 
 

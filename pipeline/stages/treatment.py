@@ -1,7 +1,7 @@
 """The stages that treat: PPO learns in the Twin, every policy is judged in Trial on held-out persons."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from core.cohort import Cohort
+from core.artifact import Artifact
 from core.patients import Patients
 from core.random import numpy_generator
 from envs.sb3 import PatientVecEnv
@@ -18,7 +18,6 @@ from envs.simulation import Simulation
 from intervention.baselines import Greedy, Learned, standard_policies
 from intervention.evaluation import (
     best_constant,
-    by_subgroup,
     exploitation_gap,
     normalised_score,
     probability_of_improvement,
@@ -26,7 +25,9 @@ from intervention.evaluation import (
     summarise,
 )
 from intervention.explanation import TreePolicy, fidelity, grow_tree, readable_names, tree_text
+from intervention.learning_curve import LearningCurve, Point
 from intervention.policy import DualHeadAgent
+from intervention.prescriptions import with_risk_before
 from intervention.training import PrivilegedVecEnv, TrainedPolicy, train_policy
 from intervention.twin import TwinDynamics
 from pipeline.config import Config
@@ -42,9 +43,12 @@ from pipeline.parts import (
     trial_world,
     twin_world,
 )
+from pipeline.policy_card import CARD, policy_card
+from pipeline.prescriptions import baseline_risk, prescriptions, safety
 from pipeline.runner import Context, Stage
-from pipeline.store import RunStore, save_artifact, write_json
+from pipeline.store import RunStore, save_artifact, write_bytes, write_json
 
+CURVE_SEED = 2 * HELD_OUT_SEED  # of Trial where learning curves are drawn
 PPO = "ppo"  # the policy's name; of several agents, followed by their seed
 
 
@@ -53,9 +57,11 @@ def policy(context: Context) -> dict[str, Any]:
     config, store = context.config, context.store
     seeds = [config.seed + index for index in range(config.policy.seeds)]
     patients = synthetic_patients(store, config.env)
-    trained = []
+    trained, curves = [], {}
     for seed in seeds:
-        result = train_in(config, store, patients, config.policy.world, seed, context, privileged=False)
+        result, curves[str(seed)] = train_in(
+            config, store, patients, config.policy.world, seed, context, privileged=False
+        )
         save_artifact(context.out, f"agent_{seed}", result.agent.to_artifact())
         trained.append(result)
     metrics: dict[str, Any] = {
@@ -67,9 +73,10 @@ def policy(context: Context) -> dict[str, Any]:
             str(seed): [None if math.isnan(mean) else mean for mean in result.returns]  # no course had ended yet
             for seed, result in zip(seeds, trained, strict=True)
         },
+        "learning_curves": curves,  # of each seed: steps, return and remission in Trial
     }
     if config.policy.privileged:
-        reference = train_in(config, store, patients, "trial", seeds[0], context, privileged=True)
+        reference, curves["privileged"] = train_in(config, store, patients, "trial", seeds[0], context, privileged=True)
         save_artifact(context.out, "privileged", reference.agent.to_artifact())
         metrics["privileged_seconds"] = round(reference.seconds, 2)
     write_json(context.out / "policy.json", {"seeds": seeds, "privileged": config.policy.privileged})
@@ -84,8 +91,8 @@ def train_in(
     seed: int,
     context: Context,
     privileged: bool,
-) -> TrainedPolicy:
-    """PPO in the Twin or in Trial, from this policy seed."""
+) -> tuple[TrainedPolicy, list[Point]]:
+    """PPO in the Twin or in Trial, from this policy seed, and its curve in Trial."""
     world = worlds(config, store, patients, config.seed)[where]
     # The training draws its environments' seeds anew in every leg, from the policy's own.
     env = PatientVecEnv(
@@ -95,6 +102,12 @@ def train_in(
     names = env.simulation.layout.names + (PrivilegedVecEnv.names if privileged else ())
     name = "privileged" if privileged else f"ppo_{seed}"
     resume = store.checkpoint(name, context.fingerprint)
+    curve = learning_curve(config, store, patients, privileged, () if resume is None else resume.meta["curve"])
+
+    def keep(checkpoint: Artifact) -> None:
+        known = Artifact(checkpoint.tensors, checkpoint.meta | {"curve": points(curve)})
+        store.save_checkpoint(name, context.fingerprint, known)
+
     result = train_policy(
         venv,
         config.policy,
@@ -102,12 +115,29 @@ def train_in(
         context.tracker,
         names,
         tensorboard_dir=context.out / name,
+        callbacks=curve,
         resume=resume,
-        on_checkpoint=lambda checkpoint: store.save_checkpoint(name, context.fingerprint, checkpoint),
+        on_checkpoint=keep,
     )
     if resume is not None:
         context.tracker.note(f"{name}: went on from week {resume.meta['steps']:,} of an interrupted training")
-    return result
+    return result, points(curve)
+
+
+def learning_curve(
+    config: Config, store: RunStore, patients: Patients, privileged: bool, before: Sequence[Point]
+) -> list[LearningCurve]:
+    """The callback that draws the curve, where one is wanted: responses are others than those a policy is trained on."""
+    settings = config.learning_curve
+    if not settings.rollouts:
+        return []
+    world = trial_world(patients, load_risk(store), config.trial, config.env, config.seed + CURVE_SEED)
+    rows = torch.arange(min(len(patients), settings.patients))
+    return [LearningCurve(simulations(world, rows), rows, settings.rollouts, privileged, before)]
+
+
+def points(curve: list[LearningCurve]) -> list[Point]:
+    return [point for each in curve for point in each.points]
 
 
 def worlds(config: Config, store: RunStore, patients: Patients, trial_seed: int) -> dict[str, World]:
@@ -136,16 +166,23 @@ def evaluate(context: Context) -> dict[str, Any]:
     episodes = run_policies(policies, simulations(world["trial"], rows), rows, seeds, context.tracker)
     in_twin = run_policies(learned, simulations(world["twin"], rows), rows, seeds, context.tracker)
     episodes.to_parquet(context.out / "episodes.parquet", index=False)
-    person = pd.Series(store.cohort("source", "holdout_").person)
-    here, there = by_person(episodes, person), by_person(in_twin, person)
-    return {
+    holdout, baseline = store.cohort("source", "holdout_"), baseline_risk(world["trial"])
+    person = pd.Series(holdout.person)
+    here, there = by_person(with_risk_before(episodes, baseline), person), by_person(in_twin, person)
+    metrics = {
         "weeks": config.env.horizon,
         "confidence": settings.confidence,
         **scores(config, here, there),
         **explanation(tree, world["trial"], rows, config.seed),
-        "subgroups": subgroups(here, store.cohort("source", "holdout_")),
+        **prescriptions(
+            config, here, baseline, holdout, PPO, numpy_generator(config.seed, "evaluate", "prescriptions")
+        ),
         **off_policy(context),
     }
+    metrics["safety"] = safety(metrics["policies"], metrics["constants"])
+    card = policy_card(metrics, store.manifest("policy"), config)
+    write_bytes(context.out / CARD, card.encode())
+    return metrics
 
 
 def by_person(episodes: pd.DataFrame, person: pd.Series) -> pd.DataFrame:
@@ -156,14 +193,6 @@ def by_person(episodes: pd.DataFrame, person: pd.Series) -> pd.DataFrame:
     course = episodes.groupby(["policy", "patient", "seed"], sort=False).ngroup()
     policy = episodes["policy"].str.replace(rf"^{PPO}_\d+$", PPO, regex=True)
     return episodes.assign(policy=policy, patient=episodes["patient"].map(person), seed=course)
-
-
-def subgroups(episodes: pd.DataFrame, holdout: Cohort) -> dict[str, Any]:
-    """What PPO came to by gender, where the source tells it."""
-    if "gender" not in holdout.profiles:
-        return {}
-    groups = pd.Series(holdout.profiles["gender"].to_numpy(), holdout.person)
-    return by_subgroup(episodes[episodes.policy == PPO], groups[~groups.index.duplicated()])
 
 
 def simulations(world: World, rows: Tensor) -> Callable[[int], Simulation]:
@@ -236,8 +265,12 @@ def read_agents(store: RunStore) -> dict[str, Learned]:
 
 
 STAGES = (
-    Stage("policy", ("cohort", "risk", "twin"), ("policy", "trial", "env"), policy, wide=True),
+    Stage("policy", ("cohort", "risk", "twin"), ("policy", "learning_curve", "trial", "env"), policy, wide=True),
     Stage(
-        "evaluate", ("source", "cohort", "risk", "twin", "policy"), ("evaluate", "off_policy", "trial", "env"), evaluate, wide=True
+        "evaluate",
+        ("source", "cohort", "risk", "twin", "policy"),
+        ("evaluate", "off_policy", "trial", "env"),
+        evaluate,
+        wide=True,
     ),
 )
