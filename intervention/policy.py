@@ -151,16 +151,17 @@ class DualHeadDistribution(Distribution):
         chosen = self.log_p.gather(-1, treatment.unsqueeze(-1)).squeeze(-1)
         return chosen + torch.where(treatment == CONTROL, torch.zeros_like(dose), dose)
 
-    def head_entropies(self) -> tuple[Tensor, Tensor]:
-        """Exact entropies ``[B]``: of the treatment, and of the dose given it (sum_t pi_t H(Beta_t), Control 0)."""
-        p = self.log_p.exp()
-        treatment = -(p * self.log_p).sum(dim=-1)
-        return treatment, (p[:, 1:] * beta_entropy(self.alpha, self.beta)).sum(dim=-1)
+    def treatment_entropy(self) -> Tensor:
+        """``[B]``: the exact entropy of the treatment."""
+        return -(self.log_p.exp() * self.log_p).sum(dim=-1)
+
+    def dose_entropy(self) -> Tensor:
+        """``[B]``: the exact entropy of the dose given the treatment, sum_t pi_t H(Beta_t), Control 0."""
+        return (self.log_p[:, 1:].exp() * beta_entropy(self.alpha, self.beta)).sum(dim=-1)
 
     def entropy(self) -> Tensor:
         """``[B]``: the exact joint entropy."""
-        treatment, dose = self.head_entropies()
-        return treatment + dose
+        return self.treatment_entropy() + self.dose_entropy()
 
     def actions_from_params(
         self, outputs: Tensor, forbidden: Tensor | None = None, deterministic: bool = False
@@ -220,8 +221,10 @@ class DualHeadPolicy(ActorCriticPolicy):
         features = self._features(obs)
         latent, latent_value = self.mlp_extractor(features)
         distribution = self._distribution(obs, latent)
-        treatment, dose = distribution.head_entropies()
-        entropy = self.entropy_coefficients[0] * treatment + self.entropy_coefficients[1] * dose
+        of_treatment, of_dose = self.entropy_coefficients
+        entropy = of_treatment * distribution.treatment_entropy()
+        if of_dose:  # its digammas and their gradients are half of what the distribution costs
+            entropy = entropy + of_dose * distribution.dose_entropy()
         return self.value_net(latent_value), distribution.log_prob(actions), entropy
 
     def get_distribution(self, obs: PyTorchObs) -> DualHeadDistribution:

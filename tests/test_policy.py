@@ -170,6 +170,23 @@ def test_entropy_is_the_mean_of_minus_log_prob() -> None:
     assert ((sampled.mean(dim=1) - exact).abs() < 4 * error).all()
 
 
+@pytest.mark.parametrize("coefficients", [(0.5, 0.2), (0.5, 0.0), (0.0, 0.2)])
+def test_the_entropy_of_each_head_has_its_own_weight(coefficients: tuple[float, float]) -> None:
+    treatment, dose = coefficients
+    weighed = replace(SMALL, treatment_entropy=treatment, intensity_entropy=dose)
+    with isolated_random_state():
+        policy = make_ppo(Bandit(256), weighed, 0, NAMES).policy
+    assert isinstance(policy, DualHeadPolicy)
+    policy.action_net.weight.data.mul_(100)
+    observation = torch.randn(50, 2, generator=torch_generator(0, "x"))
+    distribution = policy.get_distribution(observation)
+    p = distribution.log_p.exp()
+    by_hand = treatment * Categorical(probs=p).entropy()
+    by_hand = by_hand + dose * (p[:, 1:] * Beta(distribution.alpha, distribution.beta).entropy()).sum(dim=1)
+    entropy = policy.evaluate_actions(observation, distribution.mode())[2]
+    torch.testing.assert_close(entropy, by_hand, rtol=1e-4, atol=1e-5)
+
+
 @given(st.floats(0, 1), st.integers(0, 100))
 @hypothesis_settings(max_examples=25, deadline=None)
 def test_the_dose_of_control_changes_nothing(u: float, seed: int) -> None:
