@@ -35,6 +35,7 @@ class EvaluateSettings:
     constant_intensities: Annotated[tuple[Dose, ...], MinLen(1)]  # doses of the constant policies
     stepped_care: SteppedCareSettings
     greedy_intensities: Annotated[tuple[Dose, ...], MinLen(1)]  # doses the greedy policy weighs
+    subgroups: dict[str, tuple[float, ...]]  # profile columns reported by group; edges of a numeric one's bands
     tree_depth: Count  # of the tree that explains the policy
     tree_leaf: Annotated[int, Ge(1)]  # observations a leaf holds at least
     tree_rounds: Count  # trees grown, each also on the weeks that the one before would meet; the best is kept
@@ -232,17 +233,6 @@ def probability_of_improvement(
     better = (returns[:, 0] > returns[:, 1]) + 0.5 * (returns[:, 0] == returns[:, 1])
     draws = better[rng.integers(len(better), size=(resamples, len(better)))].mean(axis=1)
     return float(better.mean()), _interval(draws, confidence)
-
-
-def by_subgroup(episodes: pd.DataFrame, groups: pd.Series) -> dict[str, dict[str, dict[str, float]]]:
-    """Mean measures per group and policy; ``groups`` maps patient id (its index) to a group's name."""
-    table = courses(episodes).reset_index()
-    table["group"] = table["patient"].map(groups)
-    result: dict[str, dict[str, dict[str, float]]] = {}
-    for (group, policy), one in table.groupby(["group", "policy"]):  # type: ignore[misc]
-        means = {measure: float(one[measure].mean()) for measure in MEASURES}
-        result.setdefault(str(group), {})[str(policy)] = {**means, "patients": len(one)}
-    return result
 
 
 def _paired(episodes: pd.DataFrame, policies: Sequence[str]) -> np.ndarray:

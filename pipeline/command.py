@@ -20,6 +20,7 @@ from pipeline.dataset import export_dataset
 from pipeline.journey import show_journey
 from pipeline.off_policy_table import off_policy_table
 from pipeline.predict import predict
+from pipeline.prescription_table import treatment_report
 from pipeline.quality_table import QUALITY_STAGES, stage_quality
 from pipeline.risk_table import risk_report
 from pipeline.runner import run_stage, stale_needs
@@ -96,6 +97,8 @@ def execute(config: Config, console: Console, overrides: Sequence[str] = ()) -> 
                 console.print(stage_quality(stage.name, store))
             if config.stage == "risk":
                 console.print(risk_report(store.metrics("risk")))
+            if config.stage == "evaluate":
+                console.print(treatment_report(store.metrics("evaluate")))
             if stage.name == "evaluate" and "off_policy" in store.metrics("evaluate"):
                 console.print(off_policy_table(store.metrics("evaluate")["off_policy"]))
             if stage.name == "report":

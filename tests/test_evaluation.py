@@ -37,7 +37,6 @@ from intervention.evaluation import (
     EPISODE_COLUMNS,
     EvaluateSettings,
     best_constant,
-    by_subgroup,
     courses,
     exploitation_gap,
     interquartile_mean,
@@ -392,11 +391,3 @@ def test_comparisons_refuse_unpaired_patients() -> None:
 def test_best_constant_is_a_constant() -> None:
     episodes = episodes_of({"none": [9.0, 9], "constant_cbt_0.5": [3.0, 1], "constant_app_0.1": [2.0, 1]})
     assert best_constant(episodes) == "constant_cbt_0.5"
-
-
-def test_subgroups_partition_the_patients() -> None:
-    episodes = episodes_of({"a": [1.0, 2, 3, 6]})
-    groups = by_subgroup(episodes, pd.Series(["x", "x", "y", "y"]))
-    assert groups["x"]["a"]["return"] == 1.5
-    assert groups["y"]["a"]["return"] == 4.5
-    assert groups["x"]["a"]["patients"] == 2

@@ -1,0 +1,116 @@
+"""What the agent prescribes, to whom and to what end, in words and tables of at most 100 columns."""
+
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+from core.treatments import LABELS, TREATMENTS
+from pipeline.console import display_name, number, policy_table
+from pipeline.trial_table import new_table, with_caption
+
+Metrics = dict[str, Any]
+SHORT = dict(zip(TREATMENTS, ("none", "app", "CBT", "exercise", "medication"), strict=True))
+RIVALS = {"stepped_care": "stepped care", "best_constant_by_remission": "best constant by remission"}
+
+
+def treatment_report(evaluate: Metrics) -> Group:
+    """Everything the evaluate stage found out about the agent's prescriptions."""
+    parts: list[Group | Table] = [
+        group_table(evaluate),
+        dose_table(evaluate, "risk", "risk score"),
+        dose_table(evaluate, "week", "week"),
+    ]
+    return Group(policy_table(evaluate), *parts, rival_table(evaluate), safety_table(evaluate), tree_lines(evaluate))
+
+
+def shares(row: Metrics) -> list[str]:
+    return [f"{row['treatments'][name]:.0%}" for name in TREATMENTS]
+
+
+def intensity(row: Metrics) -> str:
+    return "n/a" if row["intensity"] is None else f"{row['intensity']:.0%}"
+
+
+def group_table(evaluate: Metrics) -> Group:
+    headers = ["persons", *SHORT.values(), "dose", "return", "gain (interval)", "remission", "adverse"]
+    table = new_table("Who gets what, how much, with what result", headers, padding=0)
+    for column, groups in evaluate["subgroups"].items():
+        for name, row in groups.items():
+            low, high = row["gain_ci"]
+            gain = f"{row['gain']:+.2f} ({low:+.2f} to {high:+.2f})"
+            result = [f"{row['return']:.2f}", gain, f"{row['remission']:.0%}", f"{row['adverse_events']:.2f}"]
+            label = f"{column.replace('_', ' ')} {name}"
+            table.add_row(label, str(row["persons"]), *shares(row), intensity(row), *result)
+        table.add_section()
+    caption = "Treatments: share of weeks. Dose: mean intensity of the weeks with one. Gain: return over stepped care, same persons."
+    return with_caption(table, caption)
+
+
+def dose_table(evaluate: Metrics, by: str, label: str) -> Table:
+    """What is prescribed by week or by risk score."""
+    table = new_table(f"What is prescribed by {label}", ["weeks", *SHORT.values(), "dose"])
+    for name, row in evaluate["prescribed"][by].items():
+        table.add_row(name, f"{row['weeks']:,}", *shares(row), intensity(row))
+    return table
+
+
+def rival_table(evaluate: Metrics) -> Group:
+    table = new_table("Dose and remission beside", ["dose-weeks", "remission, points", "adverse events", "no worse"])
+    for key, row in evaluate["dose_saved"].items():
+        ratio = "n/a" if row["dose_ratio"] is None else f"{row['dose_ratio']:.2f} {span(row['dose_ratio_ci'], 2)}"
+        points, bounds = 100 * row["remission_difference"], [100 * each for each in row["remission_difference_ci"]]
+        adverse = f"{row['adverse_difference']:+.3f} {span(row['adverse_difference_ci'], 3)}"
+        table.add_row(rival(key, row), ratio, f"{points:+.1f} {span(bounds, 1)}", adverse, verdict(row))
+    return with_caption(
+        table,
+        "Dose-weeks: the agent's over the rival's. Others: the agent's less the rival's. No worse: remission, by 1 point at most.",
+    )
+
+
+def rival(key: str, row: Metrics) -> str:
+    name = row["policy"].removeprefix("constant_").replace("_", " ")
+    return RIVALS[key] if key == row["policy"] else f"{RIVALS[key]} ({name})"
+
+
+def span(interval: list[float], digits: int) -> str:
+    return f"({interval[0]:.{digits}f} to {interval[1]:.{digits}f})"
+
+
+def verdict(row: Metrics) -> str:
+    """Whether remission is no worse than the rival's, by as much as the persons can tell."""
+    if row["non_inferior"]:
+        return "yes"
+    return "yes, but not for certain" if row["within_margin"] else "no"
+
+
+def safety_table(evaluate: Metrics) -> Group:
+    table = new_table("Return against adverse events", ["adverse events", "return"])
+    for name, (adverse, earned) in evaluate["safety"].items():
+        table.add_row(
+            display_name(name, evaluate).replace("constant ", "constant: "), f"{adverse:.3f}", f"{earned:.2f}"
+        )
+    return with_caption(table, "Only those that no other policy beats in both.")
+
+
+def tree_lines(evaluate: Metrics) -> Group:
+    return with_caption(new_table("The tree that explains the agent", []), *tree_sentences(evaluate))
+
+
+def tree_sentences(evaluate: Metrics) -> list[str]:
+    """How far the tree can be believed, and why not further."""
+    found, policies = evaluate["explanation"], evaluate["policies"]
+    clear = "n/a" if found["clear_fidelity"] is None else f"{found['clear_fidelity']:.0%}"
+    return [
+        f"It names the agent's treatment in {evaluate['tree_fidelity']:.0%} of held-out weeks (its commonest treatment: "
+        f"{found['majority']:.0%}), and in {clear} of the {found['clear_share']:.0%} in which the agent's choice is clear. "
+        f"Where it does, its dose is off by {number(found['dose_error'])}.",
+        f"The agent's first choice leads its second by {number(found['margin_right'])} where the tree is right and by "
+        f"{number(found['margin_wrong'])} where it is wrong (probability). Were the luck of week 1 drawn anew, the agent itself "
+        f"would keep its second treatment for {found['self_agreement']:.0%} of patients.",
+        f"Played as a policy the tree returns {policies['tree']['return']:.2f}, the agent {policies['ppo']['return']:.2f}.",
+    ]
+
+
+def treatment_name(name: str) -> str:
+    return LABELS[TREATMENTS.index(name)]
