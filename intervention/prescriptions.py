@@ -42,7 +42,7 @@ def dose_response(episodes: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 def bands(values: pd.Series, edges: Sequence[float]) -> pd.Series:
     """Ordered categories ``<a``, ``a-b``, ``>=b``."""
-    cuts = [f"{edge:.2g}" for edge in edges]
+    cuts = [f"{edge:g}" for edge in edges]
     labels = [f"<{cuts[0]}", *(f"{a}-{b}" for a, b in pairwise(cuts)), f">={cuts[-1]}"]
     return pd.cut(values, [-np.inf, *edges, np.inf], right=False, labels=labels)
 
@@ -50,7 +50,7 @@ def bands(values: pd.Series, edges: Sequence[float]) -> pd.Series:
 def thirds(values: pd.Series) -> pd.Series:
     """``low``, ``middle`` and ``high`` by rank, of as equal size as can be."""
     rank = values.rank(method="first", pct=True)
-    return pd.cut(rank, [0, 1 / 3, 2 / 3, 1], labels=["low", "middle", "high"]).astype(str)
+    return pd.cut(rank, [0, 1 / 3, 2 / 3, 1], labels=["low", "middle", "high"])
 
 
 def who_gets_what(
@@ -69,7 +69,7 @@ def who_gets_what(
     table, chosen = courses(episodes), episodes[episodes["policy"] == policy]
     mine, theirs = table.loc[policy], table.loc[reference]
     result = {}
-    for name, patients in groups.groupby(groups):
+    for name, patients in groups.groupby(groups, observed=True):
         index = mine.index.intersection(patients.index)
         if not len(index):
             continue

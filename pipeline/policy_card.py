@@ -128,7 +128,7 @@ def rivals(evaluate: Metrics) -> list[str]:
         "rival",
         "dose-weeks, ratio",
         "remission, points",
-        "no worse by more than 1 point",
+        "no worse by more than 1 point (perhaps: the difference says so, its interval does not)",
         "adverse events, difference",
     ]
     return [table(header, rows)]

@@ -1,13 +1,15 @@
 """What the agent prescribes, to whom and to what end, in words and tables of at most 100 columns."""
 
+from textwrap import fill
 from typing import Any
 
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from core.treatments import LABELS, TREATMENTS
 from pipeline.console import display_name, number, policy_table
-from pipeline.trial_table import new_table, with_caption
+from pipeline.trial_table import COLUMNS, new_table, with_caption
 
 Metrics = dict[str, Any]
 SHORT = dict(zip(TREATMENTS, ("none", "app", "CBT", "exercise", "medication"), strict=True))
@@ -33,17 +35,18 @@ def intensity(row: Metrics) -> str:
 
 
 def group_table(evaluate: Metrics) -> Group:
-    headers = ["persons", *SHORT.values(), "dose", "return", "gain (interval)", "remission", "adverse"]
+    treatments = ["none", "app", "CBT", "exer-\ncise", "medi-\ncation"]
+    headers = ["n", *treatments, "dose", "return", "gain (interval)", "remis-\nsion", "adverse\nevents"]
     table = new_table("Who gets what, how much, with what result", headers, padding=0)
     for column, groups in evaluate["subgroups"].items():
         for name, row in groups.items():
             low, high = row["gain_ci"]
             gain = f"{row['gain']:+.2f} ({low:+.2f} to {high:+.2f})"
             result = [f"{row['return']:.2f}", gain, f"{row['remission']:.0%}", f"{row['adverse_events']:.2f}"]
-            label = f"{column.replace('_', ' ')} {name}"
+            label = f"{column.removeprefix('baseline ').replace('_', ' ')} {name}"
             table.add_row(label, str(row["persons"]), *shares(row), intensity(row), *result)
         table.add_section()
-    caption = "Treatments: share of weeks. Dose: mean intensity of the weeks with one. Gain: return over stepped care, same persons."
+    caption = "Risk: thirds of the score before treatment. Treatments: share of weeks. Dose: mean intensity of the weeks with one. Gain: return over stepped care, same persons."
     return with_caption(table, caption)
 
 
@@ -56,16 +59,18 @@ def dose_table(evaluate: Metrics, by: str, label: str) -> Table:
 
 
 def rival_table(evaluate: Metrics) -> Group:
-    table = new_table("Dose and remission beside", ["dose-weeks", "remission, points", "adverse events", "no worse"])
+    columns = ["dose-weeks,\nratio", "remission,\npoints", "adverse events,\ndifference", "remission\nno worse"]
+    table = new_table("Dose and remission beside", columns)
     for key, row in evaluate["dose_saved"].items():
-        ratio = "n/a" if row["dose_ratio"] is None else f"{row['dose_ratio']:.2f} {span(row['dose_ratio_ci'], 2)}"
+        ratio = "n/a" if row["dose_ratio"] is None else f"{row['dose_ratio']:.2f}\n{span(row['dose_ratio_ci'], 2)}"
         points, bounds = 100 * row["remission_difference"], [100 * each for each in row["remission_difference_ci"]]
-        adverse = f"{row['adverse_difference']:+.3f} {span(row['adverse_difference_ci'], 3)}"
-        table.add_row(rival(key, row), ratio, f"{points:+.1f} {span(bounds, 1)}", adverse, verdict(row))
-    return with_caption(
-        table,
-        "Dose-weeks: the agent's over the rival's. Others: the agent's less the rival's. No worse: remission, by 1 point at most.",
+        adverse = f"{row['adverse_difference']:+.3f}\n{span(row['adverse_difference_ci'], 3)}"
+        table.add_row(rival(key, row), ratio, f"{points:+.1f}\n{span(bounds, 1)}", adverse, verdict(row))
+    caption = (
+        "Ratio: the agent's dose-weeks over the rival's; others: the agent's less the rival's. No worse: by 1 point at most, yes "
+        "where the whole interval says so, perhaps where only the difference does."
     )
+    return with_caption(table, caption)
 
 
 def rival(key: str, row: Metrics) -> str:
@@ -81,7 +86,7 @@ def verdict(row: Metrics) -> str:
     """Whether remission is no worse than the rival's, by as much as the persons can tell."""
     if row["non_inferior"]:
         return "yes"
-    return "yes, but not for certain" if row["within_margin"] else "no"
+    return "perhaps" if row["within_margin"] else "no"
 
 
 def safety_table(evaluate: Metrics) -> Group:
@@ -94,7 +99,8 @@ def safety_table(evaluate: Metrics) -> Group:
 
 
 def tree_lines(evaluate: Metrics) -> Group:
-    return with_caption(new_table("The tree that explains the agent", []), *tree_sentences(evaluate))
+    lines = [fill(each, COLUMNS, initial_indent="  ", subsequent_indent="  ") for each in tree_sentences(evaluate)]
+    return Group(Text("The tree that explains the agent", style="bold"), *map(Text, lines), Text(evaluate["tree"]))
 
 
 def tree_sentences(evaluate: Metrics) -> list[str]:

@@ -9,6 +9,7 @@ from core.cohort import Cohort
 from core.protocols import risk_score
 from envs.rewards import baseline_probabilities
 from intervention.prescriptions import (
+    bands,
     best_by_remission,
     dose_response,
     dose_saved,
@@ -18,7 +19,6 @@ from intervention.prescriptions import (
 )
 from pipeline.config import Config
 from pipeline.parts import World
-from predictor.subgroups import groups_of
 
 REFERENCE = "stepped_care"  # what a gain is over
 
@@ -51,12 +51,17 @@ def groups_by_person(config: Config, holdout: Cohort, baseline: pd.Series) -> di
     """Person to group: the profile columns of ``evaluate.subgroups`` that the source has, and thirds of the baseline risk."""
     first = ~pd.Index(holdout.person).duplicated()
     found = {
-        column: pd.Series(groups_of(holdout.profiles[column], edges)[first], holdout.person[first])
+        column: grouped(holdout.profiles[column][first], edges).set_axis(holdout.person[first])
         for column, edges in config.evaluate.subgroups.items()
         if column in holdout.profiles
     }
     risk = baseline.groupby(holdout.person[baseline.index.to_numpy()]).mean()
     return found | {"baseline risk": thirds(risk)}
+
+
+def grouped(column: pd.Series, edges: tuple[float, ...]) -> pd.Series:
+    """Bands of a numeric column, in order; the categories of another, or where there are no edges."""
+    return bands(column, edges) if edges and pd.api.types.is_numeric_dtype(column) else column.astype(str)
 
 
 def safety(policies: dict[str, dict[str, Any]], constants: dict[str, dict[str, Any]]) -> dict[str, list[float]]:
