@@ -118,25 +118,30 @@ class PatientVecEnv(VecEnv):
         self._sums += np.stack([reward, np.ones_like(reward), dose, adverse], axis=1)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if bool(done.any()):
-            for i in np.flatnonzero(done.numpy(force=True)):
-                infos[i] = self._summary(step, int(i), observation[i])
+            ended = np.flatnonzero(done.numpy(force=True))
+            for i, summary in zip(ended, self._summaries(step, ended, observation), strict=True):
+                infos[i] = summary
             self._sums[done.numpy(force=True)] = 0.0
             observation = self.simulation.reset(which=done).numpy(force=True)
         return observation, reward, done.numpy(force=True), infos
 
-    def _summary(self, step: Step, i: int, observation: NDArray[Any]) -> dict[str, Any]:
-        total, weeks, dose_weeks, adverse_events = self._sums[i].tolist()
-        return {
-            "terminal_observation": observation,
-            "TimeLimit.truncated": bool(step.truncated[i]),
-            "episode": {"r": total, "l": int(weeks), "t": 0.0},
-            "patient_id": int(step.info["patient_id"][i]),
-            "remission": bool(step.terminated[i]),
-            "risk": float(step.info["risk"][i]),
-            "dose_weeks": dose_weeks,
-            "adverse_events": int(adverse_events),
-            "spread_exceeded": bool(step.info["spread_exceeded"][i]),
-        }
+    def _summaries(self, step: Step, ended: NDArray[np.int64], observation: NDArray[Any]) -> list[dict[str, Any]]:
+        """What the episodes at these places came to. Lists first: a number out of a tensor costs more than all else here."""
+        told = {"TimeLimit.truncated": step.truncated, "remission": step.terminated}
+        told |= {name: step.info[name] for name in ("patient_id", "risk", "spread_exceeded")}
+        rows = zip(*(value.numpy(force=True)[ended].tolist() for value in told.values()), strict=True)
+        return [
+            {
+                **dict(zip(told, row, strict=True)),
+                "terminal_observation": observation[i],
+                "episode": {"r": total, "l": int(weeks), "t": 0.0},
+                "dose_weeks": dose_weeks,
+                "adverse_events": int(adverse_events),
+            }
+            for i, row, (total, weeks, dose_weeks, adverse_events) in zip(
+                ended, rows, self._sums[ended].tolist(), strict=True
+            )
+        ]
 
     def close(self) -> None:
         """Nothing is held open."""
