@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from core.errors import ConfigError, ManoError
 from pipeline import console as screen
+from pipeline.compare import compare_runs
 from pipeline.config import CONF, Config, build, check_command_line, plain
 from pipeline.dataset import export_dataset
 from pipeline.journey import show_journey
@@ -26,19 +27,28 @@ from pipeline.risk_table import risk_report
 from pipeline.runner import run_stage, stale_needs
 from pipeline.stages import STAGES
 from pipeline.store import RunStore, write_bytes, write_json
+from pipeline.sweep import take_stages, with_own_runs
 from pipeline.trial import show_trial
 
 # What reads a finished run and changes none of its stages.
-COMMANDS = {"journey": show_journey, "predict": predict, "trial": show_trial, "dataset": export_dataset}
+COMMANDS = {
+    "journey": show_journey,
+    "predict": predict,
+    "trial": show_trial,
+    "dataset": export_dataset,
+    "compare": compare_runs,
+}
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 # What belongs to one command, not to the run.
-PER_COMMAND = ("stage", "run", "force", "patient", "input", "predict", "dataset")
+PER_COMMAND = ("stage", "run", "base", "compare", "force", "patient", "input", "predict", "dataset")
 
 
 def run(arguments: Sequence[str]) -> int:
     """The exit status of the command with these arguments."""
     with one_line_errors(arguments):
+        arguments = with_own_runs(arguments)
         check_command_line(arguments)
+        sys.argv[1:] = arguments  # where Hydra reads them
         _hydra_main()
     return 0
 
@@ -83,9 +93,10 @@ def execute(config: Config, console: Console, overrides: Sequence[str] = ()) -> 
     with store.lock():
         store.sweep()
         screen.banner(console, config)
+        take_stages(config, store, console)
         wanted = [stage for stage in STAGES if config.stage in ("all", stage.name)]
         for stage in wanted:
-            if config.stage != "all":
+            if config.stage != "all" and config.base is None:
                 for name in stale_needs(stage, STAGES, config, store):
                     console.print(
                         f"  [yellow]note[/] stage '{name}' was made with other settings than these, and is used as it is"

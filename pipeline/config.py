@@ -67,6 +67,7 @@ StageName = Literal[
     "predict",
     "trial",
     "dataset",
+    "compare",
 ]
 
 
@@ -116,6 +117,8 @@ class Config:
     stage: StageName
     preset: str
     run: RunName
+    base: RunName | None
+    compare: tuple[RunName, ...]
     runs_dir: str
     seed: Seed
     patient: Index | None

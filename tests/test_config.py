@@ -38,7 +38,7 @@ def test_a_choice_on_the_command_line_wins_over_the_source() -> None:
         (["stage=rhythm"], "stage='rhythm': expected 'all', 'source'"),
         (["preset=huge"], "preset= is one of demo, full, smoke"),
         (["--multirun", "seed=0,-1", "run=r_${seed}"], "seed=-1: expected greater than or equal to 0"),
-        (["--multirun", "seed=0,1", "stage=policy"], "give each its own, as in 'run=sweep_${seed}'"),
+        (["--multirun", "policy.epochs=1,2", "stage=policy"], "give each its own, as in 'run=sweep_${policy.epochs}'"),
         (["seed=0,1"], "add --multirun"),
         (["seed=99999999999"], "seed=99999999999: expected less than"),
         (["run=../elsewhere"], "run='../elsewhere'"),
@@ -75,4 +75,4 @@ def test_the_stages_named_are_the_stages_there_are() -> None:
     from pipeline.config import StageName
     from pipeline.stages import STAGES
 
-    assert get_args(StageName) == ("all", *(stage.name for stage in STAGES), "journey", "predict", "trial", "dataset")
+    assert get_args(StageName) == ("all", *(stage.name for stage in STAGES), "journey", "predict", "trial", "dataset", "compare")
