@@ -75,4 +75,12 @@ def test_the_stages_named_are_the_stages_there_are() -> None:
     from pipeline.config import StageName
     from pipeline.stages import STAGES
 
-    assert get_args(StageName) == ("all", *(stage.name for stage in STAGES), "journey", "predict", "trial", "dataset", "compare")
+    assert get_args(StageName) == (
+        "all",
+        *(stage.name for stage in STAGES),
+        "journey",
+        "predict",
+        "trial",
+        "dataset",
+        "compare",
+    )
