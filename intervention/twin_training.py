@@ -148,7 +148,9 @@ def _fit(
     device = patients.week.device
     between = (torch.tensor(patients.scaler.between) / torch.tensor(patients.scaler.sd)).to(device)
     generator = torch_generator(seed, "twin", "batches", str(member))
-    optimizer = torch.optim.AdamW(net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(
+        net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.learning_rate, total_steps=settings.steps, pct_start=0.15
     )
