@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 
 from core.patients import Patients
 from core.signals import DAYS, Signal, Signals
-from core.treatments import CONTROL, LABELS
+from core.treatments import COLOURS, CONTROL, LABELS
 from envs.history import History, WeekRecord
 from envs.rewards import EnvSettings
 
 DPI = 100
 MARGIN, LEFT = 0.016, 0.155  # of the width: where labels begin, where panels do
 WIDTH, HEAD, PER_SIGNAL = 1120, 352, 112  # pixels; multiples of 16, as video codecs want them
-# Told apart with any colour vision (Okabe & Ito's palette); Control is the absence of colour.
-COLOURS = ("#C9C9C9", "#56B4E9", "#0072B2", "#009E73", "#E69F00")
 INK, FAINT, RISK, WELL, ALARM = "#222222", "#8A8A8A", "#7B3294", "#00694E", "#C1121F"
 
 

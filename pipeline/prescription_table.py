@@ -1,18 +1,17 @@
 """What the agent prescribes, to whom and to what end, in words and tables of at most 100 columns."""
 
-from textwrap import fill
 from typing import Any
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
-from core.treatments import LABELS, TREATMENTS
+from core.treatments import LABELS, SHORT_LABELS, TREATMENTS
 from pipeline.console import display_name, number, policy_table
-from pipeline.trial_table import COLUMNS, new_table, with_caption
+from pipeline.terminal.table import SOFT, Table, paragraph
+from pipeline.trial_table import new_table, with_caption
 
 Metrics = dict[str, Any]
-SHORT = dict(zip(TREATMENTS, ("none", "app", "CBT", "exercise", "medication"), strict=True))
+SHORT = dict(zip(TREATMENTS, SHORT_LABELS, strict=True))
 RIVALS = {"stepped_care": "stepped care", "best_constant_by_remission": "best constant by remission"}
 
 
@@ -35,8 +34,8 @@ def intensity(row: Metrics) -> str:
 
 
 def group_table(evaluate: Metrics) -> Group:
-    treatments = ["none", "app", "CBT", "exer-\ncise", "medi-\ncation"]
-    headers = ["n", *treatments, "dose", "return", "gain (interval)", "remis-\nsion", "adverse\nevents"]
+    treatments = ["none", "app", "CBT", f"exer{SOFT}cise", f"medi{SOFT}cation"]
+    headers = ["n", *treatments, "dose", "return", "gain (interval)", f"remis{SOFT}sion", "adverse\nevents"]
     table = new_table("Who gets what, how much, with what result", headers, padding=0)
     for column, groups in evaluate["subgroups"].items():
         for name, row in groups.items():
@@ -99,8 +98,11 @@ def safety_table(evaluate: Metrics) -> Group:
 
 
 def tree_lines(evaluate: Metrics) -> Group:
-    lines = [fill(each, COLUMNS, initial_indent="  ", subsequent_indent="  ") for each in tree_sentences(evaluate)]
-    return Group(Text("The tree that explains the agent", style="bold"), *map(Text, lines), Text(evaluate["tree"]))
+    return Group(
+        Text("The tree that explains the agent", style="bold"),
+        *map(paragraph, tree_sentences(evaluate)),
+        Text(evaluate["tree"]),
+    )
 
 
 def tree_sentences(evaluate: Metrics) -> list[str]:
