@@ -28,6 +28,7 @@ from pipeline.runner import run_stage, stale_needs
 from pipeline.stages import STAGES
 from pipeline.store import RunStore, write_bytes, write_json
 from pipeline.sweep import take_stages, with_own_runs
+from pipeline.terminal.stage_table import StageScreen
 from pipeline.trial import show_trial
 
 # What reads a finished run and changes none of its stages.
@@ -95,25 +96,27 @@ def execute(config: Config, console: Console, overrides: Sequence[str] = ()) -> 
         screen.banner(console, config)
         take_stages(config, store, console)
         wanted = [stage for stage in STAGES if config.stage in ("all", stage.name)]
-        for stage in wanted:
-            if config.stage != "all" and config.base is None:
-                for name in stale_needs(stage, STAGES, config, store):
-                    console.print(
-                        f"  [yellow]note[/] stage '{name}' was made with other settings than these, and is used as it is"
-                    )
-            stage_started = time.time()
-            ran = run_stage(stage, config, store, console, force=config.force)
-            screen.stage_line(console, stage.name, ran, time.time() - stage_started, store.metrics(stage.name))
-            if config.stage in QUALITY_STAGES or (ran and stage.name == "cohort"):
-                console.print(stage_quality(stage.name, store))
-            if config.stage == "risk":
-                console.print(risk_report(store.metrics("risk")))
-            if config.stage == "evaluate":
-                console.print(treatment_report(store.metrics("evaluate")))
-            if stage.name == "evaluate" and "off_policy" in store.metrics("evaluate"):
-                console.print(off_policy_table(store.metrics("evaluate")["off_policy"]))
-            if stage.name == "report":
-                write_bytes(store.root / "summary.json", store.read("report", "summary.json"))
+        shown = StageScreen(console, [stage.name for stage in wanted])
+        with shown.showing():
+            for stage in wanted:
+                if config.stage != "all" and config.base is None:
+                    for name in stale_needs(stage, STAGES, config, store):
+                        console.print(
+                            f"  [yellow]note[/] stage '{name}' was made with other settings than these, and is used as it is"
+                        )
+                shown.begin(stage.name)
+                ran = run_stage(stage, config, store, console, force=config.force)
+                shown.end(stage.name, ran, screen.headline(stage.name, store.metrics(stage.name)))
+                if config.stage in QUALITY_STAGES or (ran and stage.name == "cohort"):
+                    console.print(stage_quality(stage.name, store))
+                if config.stage == "risk":
+                    console.print(risk_report(store.metrics("risk")))
+                if config.stage == "evaluate":
+                    console.print(treatment_report(store.metrics("evaluate")))
+                if stage.name == "evaluate" and "off_policy" in store.metrics("evaluate"):
+                    console.print(off_policy_table(store.metrics("evaluate")["off_policy"]))
+                if stage.name == "report":
+                    write_bytes(store.root / "summary.json", store.read("report", "summary.json"))
         write_json(store.root / "config.json", {"options": options, "config": plain(config)})
     if config.stage == "all":
         screen.finish(console, store, time.time() - started)

@@ -3,11 +3,12 @@
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from pipeline.config import Config
 from pipeline.store import RunStore
+from pipeline.terminal.table import SOFT, Table
 
 SPARKS = "▁▂▃▄▅▆▇█"
 
@@ -33,6 +34,7 @@ HEADLINES: dict[str, list[tuple[str, str, str | None, str]]] = {
 }  # fmt: skip
 
 
+SEES = " (sees the response)"
 PLAIN_WIDTH = 120  # columns where the output is no terminal
 
 
@@ -79,11 +81,6 @@ def banner(console: Console, config: Config) -> None:
     )
 
 
-def stage_line(console: Console, stage: str, ran: bool, seconds: float, metrics: dict[str, Any]) -> None:
-    mark, took = ("[green]✓[/]", f"{seconds:6.1f} s") if ran else ("[dim]=[/]", "skipped ")
-    console.print(f"{mark} {stage:<9} {took}  {headline(stage, metrics)}")
-
-
 def finish(console: Console, store: RunStore, seconds: float) -> None:
     console.print(
         f"done in {seconds:.1f} s; numbers in {store.root}/summary.json, report in {store.root}/report/report.html"
@@ -99,17 +96,17 @@ def sparkline(values: np.ndarray, low: float, high: float) -> str:
 def policy_table(evaluate: dict[str, Any]) -> Table:
     """The policies of a run beside each other, best first."""
     title = f"Policies in Trial, the ground truth, on held-out persons ({evaluate['weeks']} weeks)"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=0)
     table.add_column("policy", no_wrap=True)
     interval = f"return\n({evaluate['confidence']:.0%} CI)"
-    for column in (interval, "remission", "weeks\nto it", "dose-\nweeks", "adverse\nevents", "level\ngain"):
+    for column in (interval, f"remis{SOFT}sion", "weeks\nto it", "dose-\nweeks", "adverse\nevents", "level\ngain"):
         table.add_column(column, justify="right", no_wrap=True)
     rows = sorted(evaluate["policies"].items(), key=lambda item: -item[1]["return"])
     for name, row in rows:
         style = "bold green" if name == "ppo" else None
         low, high = row["return_ci"]
         table.add_row(
-            display_name(name, evaluate),
+            display_name(name, evaluate).removesuffix(SEES),
             f"{row['return']:.2f} ({low:.2f} to {high:.2f})",
             f"{row['remission']:.1%}",
             "n/a" if row["weeks_to_remission"] is None else f"{row['weeks_to_remission']:.1f}",
@@ -118,6 +115,8 @@ def policy_table(evaluate: dict[str, Any]) -> Table:
             f"{row['level_gain']:+.2f}",
             style=style,
         )
+    if "privileged" in evaluate["policies"]:
+        table.caption, table.caption_justify = f"privileged PPO{SEES}: more than any policy could know", "left"
     return table
 
 
@@ -126,7 +125,7 @@ def display_name(policy: str, evaluate: dict[str, Any]) -> str:
     known = {
         "ppo": "PPO (type and intensity)",
         "ppo_trial": "PPO trained in Trial",
-        "privileged": "privileged PPO (sees the response)",
+        "privileged": f"privileged PPO{SEES}",
         "none": "no treatment",
         "best_constant": f"best constant ({evaluate.get('best_constant', '')})",
         "stepped_care": "stepped care",

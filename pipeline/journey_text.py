@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 import torch
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Table as Grid
 from torch import Tensor
 
 from core.cohort import RISK_CLASSES
 from core.signals import WEEKDAYS, Signals, names
 from core.treatments import CONTROL, LABELS
 from pipeline.console import sparkline
+from pipeline.terminal.table import Table
 from predictor.explain import TOLERANCE, Attributions, carrying_days
 
 DRIVERS = 4  # of the risk score, named in a line
@@ -40,9 +41,9 @@ def told(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def facts(lines: dict[str, str]) -> Table:
+def facts(lines: dict[str, str]) -> Grid:
     """Labels, and beside them what there is to say; a long line goes on below itself."""
-    table = Table.grid(padding=(0, 1))
+    table = Grid.grid(padding=(0, 1))
     table.add_column(no_wrap=True)
     table.add_column()
     for label, line in lines.items():

@@ -16,7 +16,6 @@ import torch
 from pydantic import Field, TypeAdapter
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from core.cohort import RISK_CLASSES, Cohort
 from core.errors import ConfigError, MissingStageError
@@ -29,6 +28,7 @@ from pipeline.config import Config, PredictSettings, plain
 from pipeline.parts import load_risk
 from pipeline.scores_file import refuse_to_replace, write_scores
 from pipeline.store import RunStore
+from pipeline.terminal.table import Table
 from pipeline.tracker import RunTracker
 from predictor.dual_lstm import BATCH, DualLSTMRisk
 from predictor.explain import batch_drivers

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Any, Literal
 
-from rich.table import Table
-
 from pipeline.console import number
 from pipeline.store import RunStore
+from pipeline.terminal.table import Table
 
 Metrics = dict[str, Any]
 Kind = Literal["score", "error", "chance", "attack", "gain", "copies", "plain"]

@@ -7,9 +7,9 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.markup import escape
-from rich.table import Table
 
 from core.cohort import RISK_CLASSES
+from pipeline.terminal.table import Table
 
 Metrics = dict[str, Any]
 Interval = tuple[float, float]

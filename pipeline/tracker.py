@@ -21,6 +21,7 @@ from rich.text import Text
 from torch.utils.tensorboard import SummaryWriter
 
 T = TypeVar("T")
+WIDE = 90  # columns from which a bar has room for its counts
 
 
 class RateColumn(ProgressColumn):
@@ -61,12 +62,11 @@ class RunTracker:
     def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
         if total is None and hasattr(items, "__len__"):
             total = len(items)  # type: ignore[arg-type]
+        wide = self.console.width >= WIDE
         columns = (
-            TextColumn("  {task.description:<28}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            RateColumn(),
-            TimeElapsedColumn(),
+            TextColumn(f"  {{task.description:<{28 if wide else 14}}}"),
+            BarColumn(bar_width=28 if wide else None),
+            *((MofNCompleteColumn(), RateColumn(), TimeElapsedColumn()) if wide else ()),
             TextColumn("ETA"),
             TimeRemainingColumn(),
         )

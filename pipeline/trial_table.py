@@ -1,12 +1,10 @@
 """What Trial implies in words and tables of at most 100 columns, plain where the output is no terminal."""
 
 from collections.abc import Sequence
-from textwrap import fill
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from core.signals import Signal
@@ -23,6 +21,7 @@ from intervention.trial_effects import (
     plateau,
 )
 from pipeline.console import sparkline
+from pipeline.terminal.table import Table, paragraph
 
 WEEKS, EFFECT_WEEK = 12, 8  # of the simulation, and at which effects are read off
 DOSES = tuple(round(0.1 * k, 1) for k in range(1, 11))
@@ -31,7 +30,6 @@ REFERENCE_DOSE = 0.5  # set beside what was published: studies give the usual do
 ONSET_WEEKS = (1, 2, 4, 8, 12)
 STOP = 8  # week after which the wash-out arms are untreated
 PER_HOUR = 60.0  # min
-COLUMNS = 98
 ACTIVE = range(CONTROL + 1, len(TREATMENTS))
 
 
@@ -53,8 +51,7 @@ def new_table(title: str, columns: Sequence[str], padding: int = 1) -> Table:
 
 def with_caption(table: Table, *captions: str) -> Group:
     """A table and what must be known to read it."""
-    lines = [fill(caption, COLUMNS, initial_indent="  ", subsequent_indent="  ") for caption in captions]
-    return Group(table, *(Text(line) for line in lines))
+    return Group(table, *map(paragraph, captions))
 
 
 def effect_table(arms: Arms) -> Group:
@@ -137,7 +134,7 @@ def recovered(arms: Arms) -> float:
     return float((arms.control.risk[WEEKS - 1] < arms.min_risk).double().mean())
 
 
-def natural_history(arms: Arms, env: EnvSettings) -> str:
+def natural_history(arms: Arms, env: EnvSettings) -> Group:
     """What becomes of the untreated: their mean risk, who would no longer be taken into care, who remits."""
     control = arms.control
     risks = ", ".join(f"{control.risk[week - 1].mean():.2f}" for week in ONSET_WEEKS)
@@ -148,4 +145,4 @@ def natural_history(arms: Arms, env: EnvSettings) -> str:
         f"bad week), {recovered(arms):.0%} in week {WEEKS}. Remission here asks for more, {env.remission_weeks} weeks running "
         f"below {env.remission_threshold:g}: {share(control)}."
     )
-    return "[bold]Natural history[/]\n" + fill(lines, COLUMNS, initial_indent="  ", subsequent_indent="  ")
+    return Group(Text("Natural history", style="bold"), paragraph(lines))
