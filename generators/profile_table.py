@@ -7,6 +7,7 @@ import pandas as pd
 
 from core.errors import DataError
 from core.protocols import Tracker
+from generators.identifiers import direct_identifiers
 
 _NEARLY = 0.95  # share of different persons that a column must tell apart to count as an identifier
 _HEAD = 20_000  # rows that say how many different ones there are at least
@@ -57,9 +58,15 @@ def _check_values(values: pd.Series) -> None:
 
 
 def drop_columns(
-    profiles: pd.DataFrame, drop: tuple[str, ...], identifiers: Literal["refuse", "drop", "keep"], tracker: Tracker
+    profiles: pd.DataFrame,
+    drop: tuple[str, ...],
+    identifiers: Literal["refuse", "drop", "keep"],
+    tracker: Tracker,
+    allowed: tuple[str, ...] = (),
 ) -> pd.DataFrame:
     """The table without the columns named, and without what looks like an identifier or refused for it; says what went.
+
+    A direct identifier (a name, an address, ...) is kept only where it is ``allowed`` by name.
 
     Raises:
         DataError: a column named is not there, none is left, or one looks like an identifier and is to be refused.
@@ -70,7 +77,9 @@ def drop_columns(
             f"profiles: source.drop names column '{unknown[0]}', expected one of {', '.join(map(str, profiles))}"
         )
     kept = profiles.drop(columns=list(drop))
-    found = [] if identifiers == "keep" else id_like(kept)
+    direct = _direct(kept, identifiers == "drop", allowed)
+    kept = kept.drop(columns=direct)
+    found = [] if identifiers == "keep" else [name for name in id_like(kept) if name not in allowed]
     if found and identifiers == "refuse":
         name = found[0]
         raise DataError(
@@ -81,9 +90,28 @@ def drop_columns(
     kept = kept.drop(columns=found)
     if kept.columns.empty:
         raise DataError("profiles: source.drop and source.id_like leave no column; keep at least one")
-    if drop or found:
-        tracker.note(f"profiles: left out columns {', '.join([*drop, *found])}")
+    if drop or direct or found:
+        tracker.note(f"profiles: left out columns {', '.join([*drop, *direct, *found])}")
     return kept
+
+
+def _direct(profiles: pd.DataFrame, drop: bool, allowed: tuple[str, ...]) -> list[str]:
+    """Columns to leave out as direct identifiers; refused where they are not to be dropped."""
+    unknown = [name for name in allowed if name not in profiles]
+    if unknown:
+        raise DataError(
+            f"profiles: source.allow_identifiers names column '{unknown[0]}', expected one of "
+            f"{', '.join(map(str, profiles))}"
+        )
+    found = {name: kind for name, kind in direct_identifiers(profiles).items() if name not in allowed}
+    if found and not drop:
+        told = ", ".join(f"'{name}' ({kind})" for name, kind in found.items())
+        names = ",".join(found)
+        raise DataError(
+            f"profiles: {told} looks like a direct identifier, which must not enter a run; leave it out "
+            f"('source.drop=[{names}]'), or keep it knowingly ('source.allow_identifiers=[{names}]')"
+        )
+    return list(found)
 
 
 def id_like(profiles: pd.DataFrame) -> list[str]:

@@ -33,6 +33,7 @@ from pipeline.tracker import RunTracker
 from predictor.dual_lstm import BATCH, DualLSTMRisk
 from predictor.explain import batch_drivers
 
+ASKED = ("person", "date", "date_format", "separator", "decimal", "convert")  # settings that stand before the run's
 SHOWN = 10  # highest scores on the screen
 
 
@@ -98,7 +99,7 @@ def layout_for(settings: PredictSettings, store: RunStore, inputs: Inputs) -> La
     data = store.manifest("risk")["config"]["data"]
     kind: TypeAdapter[object] = TypeAdapter(Annotated[DataSettings, Field(discriminator="kind")])
     trained = layout_of(kind.validate_python(data))
-    asked = {name: getattr(settings, name) for name in ("person", "date", "date_format", "separator", "decimal")}
+    asked = {name: getattr(settings, name) for name in ASKED}
     known = [*(signal.name for signal in inputs.signals), *inputs.encoder.columns]
     for name in settings.columns or {}:
         if name not in known:

@@ -86,7 +86,7 @@ def without_formulas(scores: pd.DataFrame, tracker: Tracker) -> pd.DataFrame:
     for column in scores.select_dtypes(object):
         if column == "week":
             continue
-        risky = scores[column].str.startswith(FORMULA)
+        risky = scores[column].str.startswith(FORMULA, na=False)
         result[column] = scores[column].mask(risky, "'" + scores[column])
         changed += int(risky.sum())
     if changed:

@@ -346,19 +346,19 @@ def _times(column: str, factor: float) -> Any:
         (lambda t: t.rename(columns={"stress": "hrv"}), r"'stress' is missing \(found person, date, .*hrv.*predict.columns=\{stress: "),
         (lambda t: t.drop(columns="gender"), "column 'gender' is missing .*predict.columns={gender: COLUMN}"),
         (lambda t: t.rename(columns={"person": "persn"}), "'person' is missing .*predict.person=persn"),
-        (_times("sleep_duration", 60), r"'sleep_duration' holds .* at line 2 .*expected 0 to 14 h .*column in minutes\?"),
-        (_times("stress", 10), "'stress' holds .*expected 1 to 10 .*on a 0-100 scale"),
-        (_times("heart_rate", 1 / 60), "'heart_rate' holds .*expected 35 to 130 bpm .*in beats per second"),
-        (_cell(4, "stress", "high"), "column 'stress' holds 'high' at line 6, expected a number"),
+        (_times("sleep_duration", 60), r"'sleep_duration' holds .* at line 2.*expected 0 to 14 h; observed .*in minutes\? Then set .predict.convert=.sleep_duration: minutes"),
+        (_times("stress", 10), "'stress' holds .*expected 1 to 10 .*predict.convert={stress: 0-100}"),
+        (_times("heart_rate", 1 / 60), "'heart_rate' holds .*expected 35 to 130 bpm; .*in beats per second"),
+        (_cell(4, "stress", "high"), "column 'stress' holds 'high' at line 6 .*, expected a number"),
         (_cell(4, "stress", "5,5"), "column 'stress' holds '5,5' at line 6.*set \"predict.decimal=','\""),
-        (_cell(4, "stress", "inf"), "column 'stress' holds inf at line 6"),
+        (_cell(4, "stress", "inf"), "column 'stress' holds 'inf' at line 6"),
         (_cell(4, "date", "yesterday"), "column 'date' holds 'yesterday' at line 6.*predict.date_format"),
         (_cell(4, "person", None), "column 'person' is empty at line 6"),
-        (_cell(slice(0, 6), "age", "old"), "column 'age' holds 'old' at line 2, expected a number"),
-        (_cell(slice(0, 6), "age", "inf"), "column 'age' holds 'inf' at line 2, expected a finite number"),
-        (_cell(4, "age", 99), r"person 'P00' has '\d+' and, at line 6, '99' in column 'age' \(1 such"),
-        (_cell(4, "gender", "other"), "person 'P00' has '.*male' and, at line 6, 'other' in column 'gender'"),
-        (lambda t: pd.concat([t, t.iloc[[3]]]), "person 'P00' has two rows for 2026-01-08 .*line 422"),
+        (_cell(slice(0, 6), "age", "old"), "column 'age' holds 'old' at line 2, 'old' at line 3.*, expected a number"),
+        (_cell(slice(0, 6), "age", "inf"), "column 'age' holds 'inf' at line 2, 'inf' at line 3.*, expected a finite number"),
+        (_cell(4, "age", 99), r"column 'age' holds '99' at line 6 \(1 of 420 rows\), other than on an earlier line of the same person"),
+        (_cell(4, "gender", "other"), "column 'gender' holds 'other' at line 6 .*same person"),
+        (lambda t: pd.concat([t, t.iloc[[3]]]), "two rows for one day, the second at line 422 .*2026-01-08"),
         (lambda t: t[t["date"] < "2026-01-07"], "none of 60 calendar weeks has 3 observed days of every signal .*lower predict.min_days"),
         (lambda t: t.assign(stress=""), "'stress' is observed on 0 of 420 days.*bring days on which"),
         (lambda t: t.iloc[:0], "days.csv: no rows below the header"),
@@ -374,11 +374,11 @@ def test_a_wrong_table_is_one_line_and_nothing_is_written(
     assert {path.name for path in tmp_path.iterdir()} == {"days.csv"}
 
 
-def test_a_person_without_a_profile_row_is_named(runs: Path, days: pd.DataFrame, tmp_path: Path) -> None:
+def test_persons_without_a_profile_row_are_counted(runs: Path, days: pd.DataFrame, tmp_path: Path) -> None:
     table, _, chosen = _two_files(days, tmp_path)
     people = pd.read_csv(tmp_path / "people.csv")
     people[people["person"] != "P07"].to_csv(tmp_path / "people.csv", index=False)
-    with pytest.raises(DataError, match=r"people.csv: person 'P07' has days to score but no line here \(1 such"):
+    with pytest.raises(DataError, match=r"people.csv: 1 of \d+ persons have days to score but no line here"):
         scored(runs, table, tmp_path, **chosen)
 
 

@@ -3,6 +3,7 @@
 ``section`` is the part of the configuration that says how the file is read: the messages name its keys.
 """
 
+import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ import numpy as np
 import pandas as pd
 
 from core.errors import DataError
+from generators.sources.rows import SHOWN, holds, lines
+from generators.sources.units import converted, evidence, suspected
 
 ISO = "ISO8601"
 _MISSING = ["", "NaN", "nan", "null", "NULL"]  # never a level
@@ -21,16 +24,8 @@ _MISSING = ["", "NaN", "nan", "null", "NULL"]  # never a level
 AMBIGUOUS = ("NA", "N/A", "n/a", "None")
 _SEPARATORS = (";", "\t", ",", "|")
 _THOUSANDS = r"[+-]?\d{1,3}(?:\.\d{3})+(?:,\d+)?"  # 1.234,5 where the comma is the decimal sign
+_ISO_DATE = r"\d{4}-\d\d-\d\d($|[T ])"
 _ISO_DAY = 10  # characters of 2024-01-31; a time and zone after it do not change the calendar day
-_CONVERSIONS = (  # what a column might be in, how many of those make one, and of which unit
-    ("in minutes", 60.0, ("h", "hours")),
-    ("in seconds", 3600.0, ("h", "hours")),
-    ("in milliseconds", 3.6e6, ("h", "hours")),
-    ("in beats per second", 1 / 60, ("bpm",)),
-    ("in seconds", 1e-3, ("ms",)),
-    ("on a 0-100 scale", 10.0, ()),
-    ("on a 0-1 scale", 0.1, ()),
-)
 
 
 def read_csv(
@@ -52,6 +47,7 @@ def read_csv(
     table = table.dropna(how="all")
     if table.empty:
         raise DataError(f"{path}: no rows below the header; {expected}")
+    _refuse_short_lines(path, separator, len(header))
     return table if decimal == "." else table.apply(with_points)
 
 
@@ -64,6 +60,7 @@ def read_header(path: str, separator: str = ",", section: str = "data") -> list[
     if not Path(path).is_file():
         key = "the path in data.*" if section == "data" else "the path"
         raise DataError(f"{path}: no such file (looked in {Path(path).absolute().parent}); correct {key}")
+    _refuse_other_encodings(path)
     with _readable(path, f"expected UTF-8 text separated by {separator!r}"):
         header = pd.read_csv(path, header=None, nrows=1, **_as_text(separator)).iloc[0]
     _check_header(header, path, separator, section)
@@ -85,6 +82,39 @@ def _readable(path: str, expected: str) -> Iterator[None]:
         raise DataError(f"{path}: not a readable table ({reason}); {expected}") from error
 
 
+def _refuse_other_encodings(path: str) -> None:
+    """Refuse a file that is no UTF-8 text, naming the line and what it probably is."""
+    with Path(path).open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise DataError(f"{path}: UTF-16 text, expected UTF-8; save it as 'CSV UTF-8'")
+            if b"\0" in line:
+                raise DataError(
+                    f"{path}: line {number} holds a zero byte, so it is no text; export the table again as CSV"
+                )
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{path}: not UTF-8 at line {number} (byte 0x{line[error.start]:02x}; Latin-1 or Windows-1252?), "
+                    "expected UTF-8; save it as 'CSV UTF-8'"
+                ) from error
+
+
+def _refuse_short_lines(path: str, separator: str, fields: int) -> None:
+    """Refuse lines with fewer fields than the header: what a cut-off file ends with, and pandas fills without a word."""
+    short: list[int] = []
+    with Path(path).open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file, delimiter=separator.replace("\\t", "\t"))
+        short = [rows.line_num for row in rows if row and len(row) < fields]
+    if short and fields > 1:
+        shown = ", ".join(f"line {line}" for line in short[:SHOWN]) + (", ..." if len(short) > SHOWN else "")
+        raise DataError(
+            f"{path}: {shown} ({len(short)} in all) has fewer than the header's {fields} fields; "
+            "was the file cut off? Export it again"
+        )
+
+
 def _check_header(header: pd.Series, path: str, separator: str, section: str) -> None:
     names = header.dropna()
     if names.duplicated().any():
@@ -104,19 +134,22 @@ def with_points(column: pd.Series) -> pd.Series:
     return column.where(pd.to_numeric(points, errors="coerce").isna(), points)
 
 
-def line_of(table: pd.DataFrame, row: int) -> int:
-    """The file's line of the table's ``row``-th row."""
-    return int(table.index[row]) + 2
-
-
 def require_columns(table: pd.DataFrame, columns: Iterable[str], path: str, section: str = "data") -> None:
     """Refuse a table without these columns, naming the nearest it has."""
     found = [str(column) for column in table]
-    for column in columns:
-        if column not in found:
-            near = get_close_matches(column, found, n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'?" if near else f"correct the mapping in {section}.*"
-            raise DataError(f"{path}: column '{column}' is missing (found {', '.join(found)}); {hint}")
+    absent = [column for column in columns if column not in found]
+    if absent:
+        near = nearest(absent[0], found)
+        hint = f"did you mean '{near}'?" if near else f"correct the mapping in {section}.*"
+        others = f", and so are {', '.join(map(repr, absent[1:]))}" if absent[1:] else ""
+        raise DataError(f"{path}: column '{absent[0]}' is missing{others} (found {', '.join(found)}); {hint}")
+
+
+def nearest(name: str, found: Sequence[str]) -> str | None:
+    """The name most like this one, whatever the case."""
+    lower = {each.strip().lower(): each for each in reversed(found)}
+    near = get_close_matches(name.strip().lower(), list(lower), n=1, cutoff=0.5)
+    return lower[near[0]] if near else None
 
 
 def require_distinct(names: Iterable[str], setting: str) -> None:
@@ -133,8 +166,7 @@ def require_values(table: pd.DataFrame, column: str, path: str) -> None:
     """Refuse a missing value in a column that must be complete."""
     absent = (table[column].isna() | table[column].isin(AMBIGUOUS)).to_numpy()
     if absent.any():
-        row = int(absent.argmax())
-        raise DataError(f"{path}: column '{column}' is empty at line {line_of(table, row)}; fill it or drop the line")
+        raise DataError(f"{path}: column '{column}' is empty at {lines(table, absent)}; fill it or drop the line")
 
 
 def calendar_days(table: pd.DataFrame, column: str, date_format: str, path: str, section: str = "data") -> np.ndarray:
@@ -148,46 +180,54 @@ def calendar_days(table: pd.DataFrame, column: str, date_format: str, path: str,
             f"{section}.date_format is '{date_format}' ({error}), expected {ISO} or one such as %d.%m.%Y"
         ) from error
     bad = days.isna().to_numpy()
+    if date_format == ISO:  # pandas takes 2024 and 2024-01 for days as well
+        bad |= ~text.str.match(_ISO_DATE).to_numpy(bool)
     if bad.any():
-        row = int(bad.argmax())
         expected = "a day such as 2024-01-31" if date_format == ISO else f"the format {date_format}"
+        mixed = " throughout" if not bad.all() else ""
         raise DataError(
-            f"{path}: column '{column}' holds '{table[column].iloc[row]}' at line {line_of(table, row)}, expected "
-            f"{expected}; correct it or set {section}.date_format"
+            f"{path}: {holds(table, column, bad)}, expected {expected}{mixed}; correct it or set {section}.date_format"
         )
     return days.to_numpy().astype("datetime64[D]")
 
 
 def numbers(
-    table: pd.DataFrame, column: str, low: float, high: float, unit: str, path: str, section: str = "data"
+    table: pd.DataFrame,
+    column: str,
+    low: float,
+    high: float,
+    unit: str,
+    path: str,
+    section: str = "data",
+    written: str | None = None,
 ) -> np.ndarray:
-    """float64 ``[R]``, NaN where missing, all others within ``low`` to ``high``."""
+    """float64 ``[R]`` in ``unit``, NaN where missing, all others within ``low`` to ``high``.
+
+    ``written`` is the unit that the column is in, where it is another (``units.converted``).
+    """
     present = table[column].notna() & ~table[column].isin(AMBIGUOUS)
     values = pd.to_numeric(table[column].where(present), errors="coerce").to_numpy(float)
     text = np.isnan(values) & present.to_numpy()
     if text.any():
-        row = int(text.argmax())
-        cell = str(table[column].iloc[row])
-        todo = f"set \"{section}.decimal=','\"" if re.fullmatch(r"[+-]?\d+,\d+", cell) else "correct it"
-        raise DataError(
-            f"{path}: column '{column}' holds '{cell}' at line {line_of(table, row)}, expected a number; {todo}"
-        )
-    outside = (values < low) | (values > high)
+        comma = re.fullmatch(r"[+-]?\d+,\d+", str(table[column].iloc[int(text.argmax())]))
+        todo = f"set \"{section}.decimal=','\"" if comma else "correct it"
+        raise DataError(f"{path}: {holds(table, column, text)}, expected a number; {todo}")
+    read = values if written is None else converted(values, written, low, high, unit, column)
+    outside = (read < low) | (read > high)
     if outside.any():
-        row = int(outside.argmax())
+        told = f"expected {low:g} to {high:g} {unit}" + (f" (read from {written})" if written else "")
         raise DataError(
-            f"{path}: column '{column}' holds {values[row]:g} at line {line_of(table, row)} ({int(outside.sum())} such "
-            f"lines), expected {low:g} to {high:g} {unit}{_unit_hint(values, low, high, unit)}; correct the table"
-            + (" or the range" if section == "data" else "")
+            f"{path}: {holds(table, column, outside)}, {told}; {evidence(values)}: "
+            + _remedy(values, low, high, unit, column, section, written)
         )
-    return values
+    return read
 
 
-def _unit_hint(values: np.ndarray, low: float, high: float, unit: str) -> str:
-    """Where even the median lies outside the range, the unit is probably another: name one that would fit."""
-    typical = float(np.nanmedian(values))
-    if low <= typical <= high:
-        return ""
-    known = [each for each in _CONVERSIONS if unit in each[2]] or [each for each in _CONVERSIONS if not each[2]]
-    fits = [other for other, per, _ in known if low <= typical / per <= high]
-    return f" (the median is {typical:g}: is the column {fits[0] if fits else 'in another unit'}?)"
+def _remedy(
+    values: np.ndarray, low: float, high: float, unit: str, column: str, section: str, written: str | None
+) -> str:
+    """What to do about values outside the range: name the unit they would fit in, else doubt the table or the range."""
+    other = suspected(values, low, high, unit)
+    if written is None and other:
+        return f'are they in {other}? Then set "{section}.convert={{{column}: {other}}}"; else correct the table'
+    return "correct the table" + (" or the range" if section == "data" else "")

@@ -17,7 +17,7 @@ from generators.sources.checks import calendar_days, numbers
 from generators.sources.lifesnaps import without_zeros
 from generators.sources.scored_layout import FAR, SECTION, Inputs, Layout, read_table
 from generators.sources.scored_profiles import read_profiles
-from generators.sources.tables import SignalColumn, refuse_two_rows_a_day
+from generators.sources.tables import SignalColumn, check_convert, refuse_two_rows_a_day
 from generators.sources.weeks import interpolated, week_grid
 
 
@@ -102,7 +102,10 @@ def _observations(
     columns = tuple(SignalColumn(layout.column(s.name), s.name, s.unit, s.low, s.high, s.better) for s in signals)
     if layout.zero_is_missing:
         table = without_zeros(table, columns, path, tracker)
-    values = [numbers(table, c.column, c.low, c.high, c.unit, path, SECTION) for c in columns]
+    check_convert(layout.convert, (c.column for c in columns), SECTION)
+    values = [
+        numbers(table, c.column, c.low, c.high, c.unit, path, SECTION, layout.convert.get(c.column)) for c in columns
+    ]
     return days, np.stack(values, axis=1)
 
 

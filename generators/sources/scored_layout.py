@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Literal
 
 import pandas as pd
@@ -11,7 +10,7 @@ from core.encoding import ProfileEncoder, WeekScaler
 from core.errors import DataError
 from core.protocols import Tracker
 from core.signals import Signals
-from generators.sources.checks import ISO, read_csv, read_header, require_values, with_points
+from generators.sources.checks import ISO, nearest, read_csv, read_header, require_values, with_points
 from generators.sources.lifesnaps import DATE, PERSON, LifeSnapsSettings
 from generators.sources.tables import TableSettings
 
@@ -39,6 +38,7 @@ class Layout:
     separator: str
     decimal: Literal[".", ","]
     columns: Mapping[str, str] = field(default_factory=dict)  # input of the model -> column, where the names differ
+    convert: Mapping[str, str] = field(default_factory=dict)  # column of a signal -> the unit it is written in
     zero_is_missing: bool = False  # 0 outside a signal's range is what the device wrote when it measured nothing
     bmi_bounds: tuple[float, ...] = ()  # where the bands of "bmi" begin, for a model that knows bands
 
@@ -51,7 +51,8 @@ def layout_of(data: object) -> Layout:
     """How the tables of a run's own source are written; where it was no such table, the project's own names."""
     if isinstance(data, TableSettings):
         columns = {c.name: c.column for c in data.signals}
-        return Layout(data.person, data.date, data.date_format, data.separator, data.decimal, columns)
+        how = (data.person, data.date, data.date_format, data.separator, data.decimal)
+        return Layout(*how, columns, data.convert or {})
     if isinstance(data, LifeSnapsSettings):
         columns = {c.name: c.column for c in data.signals}
         return Layout(PERSON, DATE, ISO, ",", ".", columns, zero_is_missing=True, bmi_bounds=data.bmi_bounds)
@@ -69,11 +70,11 @@ def read_table(path: str, layout: Layout, keys: Sequence[str], inputs: Sequence[
     wanted |= {layout.column(name): f'"predict.columns={{{{{name}: {{0}}}}}}"' for name in inputs}
     for column, override in wanted.items():
         if column not in header:
-            near = get_close_matches(column, [name for name in header if name not in wanted], n=1, cutoff=0.5)
+            near = nearest(column, [name for name in header if name not in wanted])
             raise DataError(
                 f"{path}: column '{column}' is missing (found {', '.join(header)})"
-                + (f", did you mean '{near[0]}'?" if near else "")
-                + f"; add it, or name the column that holds it with {override.format(near[0] if near else 'COLUMN')}"
+                + (f", did you mean '{near}'?" if near else "")
+                + f"; add it, or name the column that holds it with {override.format(near or 'COLUMN')}"
             )
     others = [name for name in header if name not in wanted]
     if others:

@@ -7,8 +7,9 @@ import pandas as pd
 
 from core.errors import DataError
 from core.protocols import Tracker
-from generators.sources.checks import line_of, numbers
+from generators.sources.checks import numbers
 from generators.sources.lifesnaps import bmi_band
+from generators.sources.rows import holds, line_of
 from generators.sources.scored_layout import FAR, SECTION, Inputs, Layout
 from generators.sources.tables import UNKNOWN, finite
 
@@ -49,8 +50,8 @@ def _refuse_absent(code: np.ndarray, people: pd.Index, path: str, person: str) -
     absent = np.setdiff1d(np.arange(len(people)), code)
     if len(absent):
         raise DataError(
-            f"{path}: person '{people[absent[0]]}' has days to score but no line here ({len(absent)} such persons); "
-            f"add a line with {person}={people[absent[0]]}, its cells may be empty"
+            f"{path}: {len(absent)} of {len(people)} persons have days to score but no line here; compare column '{person}' "
+            "of both tables and add their lines, whose cells may be empty"
         )
 
 
@@ -62,17 +63,11 @@ def _one_each(
     first = values[own].groupby(code[own]).first().reindex(range(len(people)))
     differs = own & values.notna().to_numpy() & (values.to_numpy() != first.to_numpy()[code])
     if differs.any():
-        row = int(differs.argmax())
         raise DataError(
-            f"{path}: person '{people[code[row]]}' has '{_written(first[code[row]])}' and, at line {line_of(table, row)}, "
-            f"'{_written(values.iloc[row])}' in column '{column}' ({int(differs.sum())} such lines), expected one value per person; "
-            "correct the table"
+            f"{path}: {holds(table, column, differs)}, other than on an earlier line of the same person; expected one value "
+            "per person; correct the table"
         )
     return first
-
-
-def _written(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _filled(values: pd.Series, mean: float, sd: float, column: str, path: str, tracker: Tracker) -> np.ndarray:

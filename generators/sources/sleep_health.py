@@ -15,8 +15,9 @@ from core.errors import DataError
 from core.protocols import Tracker
 from core.signals import DAYS, DEFAULT_SIGNALS
 from generators.sources.around import note_simulated, same_person, simulated_weeks
-from generators.sources.checks import line_of, numbers, read_csv, require_columns, require_distinct
+from generators.sources.checks import numbers, read_csv, require_columns, require_distinct
 from generators.sources.reference import Population
+from generators.sources.rows import holds
 from generators.sources.tables import typed
 
 _PRESSURE = (30.0, 300.0)  # mmHg
@@ -96,10 +97,9 @@ def _pressure(table: pd.DataFrame, column: str, path: str) -> dict[str, np.ndarr
     known = table[column].notna().to_numpy()
     bad = known & ~parts.apply(lambda part: part.between(*_PRESSURE)).all(axis=1).to_numpy()
     if bad.any():
-        row = int(bad.argmax())
         raise DataError(
-            f"{path}: column '{column}' holds '{table[column].iloc[row]}' at line {line_of(table, row)}, expected "
-            "systolic/diastolic in mmHg such as 126/83; correct it or set data.blood_pressure=null"
+            f"{path}: {holds(table, column, bad)}, expected systolic/diastolic in mmHg such as 126/83; correct it or set "
+            "data.blood_pressure=null"
         )
     return {"systolic": parts[0].to_numpy(), "diastolic": parts[1].to_numpy()}
 

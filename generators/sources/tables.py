@@ -3,8 +3,8 @@
 Column names are mapped in the configuration (``data=csv``); nothing is guessed.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import numpy as np
@@ -18,18 +18,19 @@ from core.signals import Signal
 from generators.sources.checks import (
     AMBIGUOUS,
     calendar_days,
-    line_of,
     numbers,
     read_csv,
     require_columns,
     require_distinct,
     require_values,
 )
+from generators.sources.rows import holds, lines
 from generators.sources.weeks import Weeks, calendar_weeks
 
 UNKNOWN = "unknown"
 _FEW_DISTINCT = 0.5
 _MOSTLY_NUMERIC = 0.9  # a profile column with more numbers than this holds a typing error rather than text
+_MANY_NUMBERS = 20  # and one with more different numbers than this is no list of categories
 MaxFilled = Annotated[int, Ge(0), Le(6)]
 
 
@@ -60,6 +61,7 @@ class DailyColumns:
     date: str
     date_format: str
     signals: tuple[SignalColumn, ...]
+    convert: Mapping[str, str] = field(default_factory=dict)  # column -> the unit it is written in
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class TableSettings:
     profile_columns: tuple[str, ...]  # columns to use; empty: all but the person's
     label: str | None  # profile column with the risk label (labels=column), kept as text
     max_filled: MaxFilled  # missing days to fill, per signal and week
+    convert: dict[str, str] | None = None  # signal column -> the unit it is written in, where that is another
 
 
 def read_tables(settings: TableSettings, tracker: Tracker) -> Cohort:
@@ -92,7 +95,7 @@ def read_tables(settings: TableSettings, tracker: Tracker) -> Cohort:
     if s.label is not None and s.label not in wanted:
         wanted.append(s.label)
     require_columns(static, [s.person, *wanted], s.profiles)
-    where = DailyColumns(s.person, s.date, s.date_format, s.signals)
+    where = DailyColumns(s.person, s.date, s.date_format, s.signals, s.convert or {})
     weeks, people = read_weeks(daily, s.daily, where, s.max_filled, tracker)
     table = profiles_of(static, s.profiles, s.person, people, wanted, tracker)
     if s.label is not None:
@@ -110,7 +113,12 @@ def read_weeks(
     require_values(daily, where.person, path)
     days = calendar_days(daily, where.date, where.date_format, path)
     refuse_two_rows_a_day(daily, where.person, days, path)
-    values = np.stack([numbers(daily, c.column, c.low, c.high, c.unit, path) for c in where.signals], axis=1)
+    check_convert(where.convert, (c.column for c in where.signals))
+    columns = [
+        numbers(daily, c.column, c.low, c.high, c.unit, path, written=where.convert.get(c.column))
+        for c in where.signals
+    ]
+    values = np.stack(columns, axis=1)
     codes, everybody = pd.factorize(daily[where.person])
     weeks = calendar_weeks(codes.astype(np.int64), days, values, max_filled)
     kept, person = np.unique(weeks.person, return_inverse=True)
@@ -123,14 +131,23 @@ def read_weeks(
     return Weeks(weeks.rhythms, weeks.mask, person.reshape(-1).astype(np.int64)), people
 
 
+def check_convert(convert: Mapping[str, str], columns: Iterable[str], section: str = "data") -> None:
+    """Refuse a conversion of a column that holds no signal."""
+    known = list(columns)
+    for column in convert:
+        if column not in known:
+            raise DataError(
+                f"{section}.convert: '{column}' is no signal's column, expected one of {', '.join(known)}; correct it"
+            )
+
+
 def refuse_two_rows_a_day(daily: pd.DataFrame, person: str, days: np.ndarray, path: str) -> None:
     """Refuse a daily table with two rows of a person for one of ``days`` ``[R]``."""
     twice = pd.DataFrame({"person": daily[person].to_numpy(), "day": days}).duplicated().to_numpy()
     if twice.any():
-        row = int(twice.argmax())
         raise DataError(
-            f"{path}: person '{daily[person].iloc[row]}' has two rows for {days[row]} (the second at line "
-            f"{line_of(daily, row)}; {int(twice.sum())} such lines), expected one row per person and day; merge them"
+            f"{path}: a person has two rows for one day, the second at {lines(daily, twice)}, the first of them for "
+            f"{days[int(twice.argmax())]}; expected one row per person and day; merge them"
         )
 
 
@@ -147,16 +164,15 @@ def profiles_of(
     require_values(static, person, path)
     twice = static[person].duplicated().to_numpy()
     if twice.any():
-        row = int(twice.argmax())
+        raise DataError(f"{path}: a person stands twice, again at {lines(static, twice)}; keep one row per person")
+    row_of = pd.Series(static.index, index=static[person])
+    absent = sum(name not in row_of.index for name in people)
+    if absent:
         raise DataError(
-            f"{path}: person '{static[person].iloc[row]}' stands twice (again at line {line_of(static, row)}); "
-            "keep one row per person"
+            f"{path}: {absent} of {len(people)} persons have days but no profile; compare column '{person}' of both "
+            "tables and add their rows"
         )
-    lines = pd.Series(static.index, index=static[person])
-    for name in people:
-        if name not in lines.index:
-            raise DataError(f"{path}: person '{name}' has days but no profile; add a row with {person}={name}")
-    table = static.loc[lines[people].to_list(), wanted]
+    table = static.loc[row_of[people].to_list(), wanted]
     note_copies(table, path, tracker)
     return table
 
@@ -185,11 +201,11 @@ def typed(table: pd.DataFrame, path: str, tracker: Tracker, text: tuple[str, ...
         count, known = int(parsed.notna().sum()), int(present.sum())
         if count and count == known:
             result[column] = finite(parsed, table, path)
-        elif count > _MOSTLY_NUMERIC * known:
-            row = int((present & parsed.isna()).to_numpy().argmax())
+        elif count > _MOSTLY_NUMERIC * known or parsed.nunique() > _MANY_NUMBERS:
+            bad = (present & parsed.isna()).to_numpy()
             raise DataError(
-                f"{path}: column '{column}' holds '{cells.iloc[row]}' at line {line_of(table, row)} among numbers; "
-                "write it as a number, or leave the column out of data.profile_columns"
+                f"{path}: {holds(table, str(column), bad)} among numbers; write numbers, or leave the column out of "
+                "data.profile_columns"
             )
         else:
             result[column] = _levels(cells, path, tracker)
@@ -200,10 +216,8 @@ def finite(values: pd.Series, table: pd.DataFrame, path: str) -> pd.Series:
     """``values``, parsed from the column of ``table`` with their name, refused where one is infinite."""
     endless = np.isinf(values.to_numpy(float))
     if endless.any():
-        row = int(endless.argmax())
         raise DataError(
-            f"{path}: column '{values.name}' holds '{table[values.name].iloc[row]}' at line {line_of(table, row)}, "
-            "expected a finite number; correct it or leave the cell empty"
+            f"{path}: {holds(table, str(values.name), endless)}, expected a finite number; correct it or leave the cell empty"
         )
     return values
 

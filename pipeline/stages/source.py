@@ -47,7 +47,7 @@ def persons(config: Config, tracker: Tracker) -> tuple[Cohort, Cohort]:
     sizes, rng = config.source, numpy_generator(config.seed, "source")
     drawn = isinstance(config.data, ReferenceParameters)
     everyone = read_source(config.data, sizes.persons + sizes.holdout_persons, rng, tracker)
-    kept = drop_columns(everyone.profiles, sizes.drop, sizes.id_like, tracker)
+    kept = drop_columns(everyone.profiles, sizes.drop, sizes.id_like, tracker, sizes.allow_identifiers)
     everyone = replace(everyone, profiles=kept)
     _check_sensitive(config.cohort.sensitive, kept)
     check_signals(config.trial, everyone.signals)  # now, not after the generators have trained
