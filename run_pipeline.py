@@ -5,8 +5,11 @@ import sys
 
 def main() -> None:
     # Imported here so that a wrong Python or a missing package is the only thing that can fail before this line.
-    from pipeline.command import run
-
+    try:
+        from pipeline.command import run
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted before anything began; nothing has changed\n")
+        sys.exit(130)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -1,6 +1,8 @@
 """The command: checks the line, runs the stages through Hydra, and ends with one line where something is wrong."""
 
+import errno
 import re
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -40,6 +42,15 @@ COMMANDS = {
     "compare": compare_runs,
 }
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
+READ_ONLY = "choose a folder you may write to with runs_dir="
+REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EFBIG: "raise the limit on the size of a file",
+    errno.EROFS: READ_ONLY,
+    errno.EACCES: READ_ONLY,
+    errno.EPERM: READ_ONLY,
+}
 # What belongs to one command, not to the run.
 PER_COMMAND = ("stage", "run", "base", "compare", "force", "patient", "input", "predict", "dataset")
 
@@ -63,17 +74,25 @@ def one_line_errors(arguments: Sequence[str]) -> Iterator[None]:
     except ManoError as error:
         message, status = " ".join(str(error).split()), USAGE if isinstance(error, ConfigError) else FAILED
     except KeyboardInterrupt:
-        command = " ".join(["python run_pipeline.py", *arguments])
-        message, status = f"interrupted; finished stages are kept, continue with: {command}", INTERRUPTED
+        message, status = f"interrupted; finished stages are kept, continue with: {again(arguments)}", INTERRUPTED
     except OSError as error:
         if error.strerror is None:
             raise
-        where = f": {error.filename}" if error.filename else ""
-        message, status = f"{error.strerror}{where}; earlier results are untouched", FAILED
+        where = f"{error.filename}: " if error.filename else ""
+        remedy = REMEDIES.get(error.errno or 0, "put that right")
+        message = (
+            f"{where}{error.strerror}; earlier results are untouched; {remedy}, and continue with: {again(arguments)}"
+        )
+        status = FAILED
     else:
         return
     errors.print(f"[red]error:[/] {escape(message)}")
     sys.exit(status)
+
+
+def again(arguments: Sequence[str]) -> str:
+    """The same command, as a shell takes it."""
+    return shlex.join(["python", "run_pipeline.py", *arguments])
 
 
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")

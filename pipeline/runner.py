@@ -13,10 +13,12 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 
-from core.errors import MissingStageError
+from core.artifact import Artifact
+from core.errors import ArtifactError, MissingStageError
 from pipeline.config import Config, plain
-from pipeline.store import MANIFEST, METRICS, SCHEMA, RunStore, sha256, write_json
+from pipeline.store import METRICS, SCHEMA, RunStore, sha256, write_json, write_manifest
 from pipeline.tracker import RunTracker
 
 LIBRARIES = ("mano-twin", "torch", "numpy", "pandas", "gymnasium", "stable-baselines3", "ctgan", "sdmetrics")
@@ -34,6 +36,25 @@ class Context:
     out: Path
     tracker: RunTracker
     fingerprint: str
+
+    def checkpoint(self, name: str) -> Artifact | None:
+        """Where an interrupted training of this very stage stood; a damaged one counts for nothing, or is refused.
+
+        Raises:
+            ArtifactError: it is damaged, and the configuration says ``damaged: refuse``.
+        """
+        stage = json.loads(self.fingerprint)["stage"]
+        try:
+            return self.store.checkpoint(stage, name, self.fingerprint)
+        except ArtifactError as error:
+            if self.config.damaged == "refuse":
+                raise
+            self.tracker.note(f"{error} (damaged=rebuild: it begins anew now)")
+            return None
+
+    def keep(self, name: str, standing: Artifact) -> None:
+        """Keep where a training of this stage stands, for :meth:`checkpoint`."""
+        self.store.save_checkpoint(json.loads(self.fingerprint)["stage"], name, self.fingerprint, standing)
 
 
 @dataclass(frozen=True)
@@ -83,17 +104,33 @@ def fingerprint(stage: Stage, config: Config, store: RunStore) -> dict[str, Any]
 
 
 def matches(stage: Stage, wanted: dict[str, Any], store: RunStore) -> bool:
-    """Whether the stored result is the wanted one, whole."""
+    """Whether the stored result is of the wanted settings and inputs."""
     if not store.has(stage.name):
         return False
     manifest = store.manifest(stage.name)
-    return all(manifest.get(key) == value for key, value in wanted.items()) and store.intact(stage.name)
+    return all(manifest.get(key) == value for key, value in wanted.items())
+
+
+def damaged(stage: Stage, config: Config, store: RunStore, console: Console) -> bool:
+    """Whether a file of the stored result is not what it was written as; says so.
+
+    Raises:
+        ArtifactError: it is, and the configuration says ``damaged: refuse``; or it is of another schema.
+    """
+    damage = store.damage(stage.name)
+    if damage is None:
+        return False
+    if config.damaged == "refuse":
+        raise ArtifactError(f"{damage}; {store.remedy(stage.name)}, or let damaged=rebuild make the stage again")
+    console.print(f"  [yellow]note[/] {escape(damage)}; the stage is made again", highlight=False, soft_wrap=True)
+    return True
 
 
 def run_stage(stage: Stage, config: Config, store: RunStore, console: Console, force: bool = False) -> bool:
     """Run one stage unless its result is there; returns whether it ran."""
     wanted = fingerprint(stage, config, store)
-    if not force and matches(stage, wanted, store):
+    if not force and not damaged(stage, config, store, console) and matches(stage, wanted, store):
+        store.clear_checkpoints(stage.name)  # left by a process that was killed right after its last stroke
         return False
     started = time.time()
     torch.set_num_threads(config.wide_threads if stage.wide else config.threads)
@@ -108,8 +145,8 @@ def run_stage(stage: Stage, config: Config, store: RunStore, console: Console, f
         files = sorted(p for p in out.rglob("*") if p.is_file() and not p.name.startswith("events.out.tfevents"))
         outputs = {str(path.relative_to(out)): sha256(path) for path in files}
         facts = {"versions": versions(), "threads": torch.get_num_threads(), "peak_memory_mb": round(peak_memory_mb())}
-        write_json(out / MANIFEST, wanted | {"outputs": outputs} | facts)
-    store.clear_checkpoints()
+        write_manifest(out, wanted | {"outputs": outputs} | facts)
+    store.clear_checkpoints(stage.name)
     return True
 
 

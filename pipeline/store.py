@@ -5,83 +5,50 @@ the whole of the new one. Every stage carries a ``manifest.json`` with the SHA-2
 is checked against it before it is parsed.
 """
 
-import fcntl
 import hashlib
-import io
 import json
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from core.artifact import Artifact
 from core.cohort import Cohort
-from core.errors import ArtifactError, ManoError, MissingStageError, NumericalError
+from core.errors import ArtifactError, MissingStageError
 from core.signals import Signal
+from pipeline.files.checkpoints import pack, unpack
+from pipeline.files.lock import locked
+from pipeline.files.parsing import parse_arrays, parse_frame, parse_json, parse_tensors, parsing
+from pipeline.files.writing import PARTIAL, as_plain, sha256, write_bytes, write_json
 
 SCHEMA = 2
-MANIFEST, METRICS = "manifest.json", "metrics.json"
-PARTIAL, PREVIOUS, CHECKPOINTS = ".partial", ".previous", "checkpoints"
+MANIFEST, METRICS, SEAL = "manifest.json", "metrics.json", "sha256"
+PREVIOUS, CHECKPOINTS = ".previous", "checkpoints"
 
 
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+T = TypeVar("T")
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + PARTIAL)
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+class SchemaError(ArtifactError):
+    """A stage of another version of the files' layout: nothing is wrong with it, but this version cannot read it."""
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON that every reader takes, which knows no NaN: what is undefined is None.
-
-    Raises:
-        NumericalError: a number is NaN or infinite.
-    """
-    try:
-        text = json.dumps(value, indent=2, default=_plain, allow_nan=False)
-    except ValueError as error:
-        raise NumericalError(
-            f"{path.name}: '{_not_finite(value)}' is not a finite number, expected one, or null where it is undefined; "
-            "bring more persons, and report it with the run's configuration"
-        ) from error
-    write_bytes(path, (text + "\n").encode())
+def write_manifest(folder: Path, value: dict[str, Any]) -> None:
+    """The stage's ``MANIFEST``, sealed: it carries the SHA-256 of the rest of itself."""
+    plain = json.loads(json.dumps(value, default=as_plain))
+    write_json(folder / MANIFEST, plain | {SEAL: seal(plain)})
 
 
-def _not_finite(value: Any, key: str = "") -> str | None:
-    """The dotted key of the first number that is NaN or infinite."""
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, float | np.floating):
-        return None if np.isfinite(value) else key
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
-    return next(filter(None, (_not_finite(each, f"{key}.{name}".lstrip(".")) for name, each in items)), None)
-
-
-def _plain(value: Any) -> Any:
-    """NumPy scalars and arrays as JSON numbers and lists."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+def seal(manifest: dict[str, Any]) -> str:
+    """One SHA-256 for all that a manifest says, its own seal left out."""
+    said = {key: value for key, value in manifest.items() if key != SEAL}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def save_artifact(folder: Path, name: str, artifact: Artifact) -> None:
@@ -101,6 +68,13 @@ def save_cohort(folder: Path, cohort: Cohort, prefix: str = "") -> None:
     write_json(folder / "signals.json", [vars(signal) for signal in cohort.signals])
 
 
+def _fault(found: str | None, expected: str) -> str | None:
+    """What is wrong with a file of this SHA-256 (None: it is not there)."""
+    if found is None:
+        return "missing"
+    return None if found == expected else f"its SHA-256 is not the one in {MANIFEST} (altered or truncated)"
+
+
 @dataclass(frozen=True)
 class RunStore:
     """The folder ``runs/<run>`` of one run; ``options`` are the command-line choices it was made with, for messages."""
@@ -113,6 +87,9 @@ class RunStore:
         return " ".join(
             ["python run_pipeline.py", *self.options.split(), f"run={self.root.name}", f"stage={stage}", *more]
         )
+
+    def remedy(self, stage: str) -> str:
+        return f"rerun with `{self.command(stage, 'force=true')}`"
 
     def folder(self, stage: str) -> Path:
         return self.root / stage
@@ -127,23 +104,37 @@ class RunStore:
             MissingStageError: the stage has not been run.
             ArtifactError: the manifest does not parse or is of another schema.
         """
-        path = self.folder(stage) / MANIFEST
+        path = self._inside(self.folder(stage) / MANIFEST, stage)
         if not path.is_file():
             raise MissingStageError(
                 f"{self.root}: stage '{stage}' has not been run; make it with `{self.command(stage)}`"
             )
-        remedy = self.command(stage, "force=true")
-        try:
-            manifest = json.loads(path.read_bytes())
-        except ValueError as error:
-            raise ArtifactError(f"{path}: not valid JSON ({error}); rerun with `{remedy}`") from error
+        remedy = self.remedy(stage)
+        with parsing(path, remedy):
+            manifest = parse_json(path.read_bytes())
         if not isinstance(manifest, dict) or not isinstance(manifest.get("outputs"), dict):
-            raise ArtifactError(f"{path}: not a manifest; rerun with `{remedy}`")
+            raise ArtifactError(f"{path}: not a manifest, expected a list of a stage's files; {remedy}")
         if manifest.get("schema") != SCHEMA:
-            raise ArtifactError(
-                f"{path}: written by schema {manifest.get('schema')}, this version reads {SCHEMA}; rerun with `{remedy}`"
+            raise SchemaError(
+                f"{path}: written by schema {manifest.get('schema')}, this version reads {SCHEMA}; {remedy}"
             )
+        if manifest.get(SEAL, seal(manifest)) != seal(manifest):
+            raise ArtifactError(f"{path}: altered, its SHA-256 is not the one it was written with; {remedy}")
+        for name in manifest["outputs"]:
+            self._inside(self.folder(stage) / name, stage)
         return manifest
+
+    def _inside(self, path: Path, stage: str) -> Path:
+        """The path, which a name in a manifest or a link may not lead out of the run's folder.
+
+        Raises:
+            ArtifactError: it does.
+        """
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            raise ArtifactError(
+                f"{path}: leads to {path.resolve()}, expected a file within {self.root}; {self.remedy(stage)}"
+            )
+        return path
 
     def read(self, stage: str, name: str) -> bytes:
         """A file of a finished stage, checked against its manifest.
@@ -153,49 +144,45 @@ class RunStore:
         """
         expected = self.manifest(stage)["outputs"].get(name)
         path = self.folder(stage) / name
-        remedy = f"rerun with `{self.command(stage, 'force=true')}`"
         if expected is None:
-            raise ArtifactError(f"{path}: the manifest of stage '{stage}' does not list it; {remedy}")
-        if not path.is_file():
-            raise ArtifactError(f"{path}: missing; {remedy}")
-        data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest() != expected:
-            raise ArtifactError(f"{path}: its SHA-256 is not the one in {MANIFEST} (altered or truncated); {remedy}")
+            raise ArtifactError(f"{path}: the manifest of stage '{stage}' does not list it; {self.remedy(stage)}")
+        data = path.read_bytes() if path.is_file() else None
+        fault = _fault(None if data is None else hashlib.sha256(data).hexdigest(), expected)
+        if data is None or fault:
+            raise ArtifactError(f"{path}: {fault}; {self.remedy(stage)}")
         return data
 
     def read_json(self, stage: str, name: str) -> Any:
-        return json.loads(self.read(stage, name))
+        return self._parsed(parse_json, stage, name)
 
     def metrics(self, stage: str) -> dict[str, Any]:
         return self.read_json(stage, METRICS)
 
     def artifact(self, stage: str, name: str) -> Artifact:
-        try:
-            tensors = load_tensors(self.read(stage, f"{name}.safetensors"))
-        except SafetensorError as error:
-            raise ArtifactError(f"{self.folder(stage) / name}.safetensors: {error}; rerun the stage") from error
+        tensors = self._parsed(parse_tensors, stage, f"{name}.safetensors")
         return Artifact(tensors, self.read_json(stage, f"{name}.json"))
 
     def arrays(self, stage: str, name: str) -> dict[str, np.ndarray]:
         """The arrays of an npz file (never a pickle)."""
-        with np.load(io.BytesIO(self.read(stage, name)), allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
+        return self._parsed(parse_arrays, stage, name)
 
     def frame(self, stage: str, name: str) -> pd.DataFrame:
-        return pd.read_parquet(io.BytesIO(self.read(stage, name)))
+        return self._parsed(parse_frame, stage, name)
+
+    def _parsed(self, parse: Callable[[bytes], T], stage: str, name: str) -> T:
+        """A file of a finished stage: checked first, parsed then."""
+        data = self.read(stage, name)
+        with parsing(self.folder(stage) / name, self.remedy(stage)):
+            return parse(data)
 
     def cohort(self, stage: str, prefix: str = "") -> Cohort:
-        arrays = self.arrays(stage, f"{prefix}rhythms.npz")
-        signals = tuple(Signal(**signal) for signal in self.read_json(stage, "signals.json"))
-        risk = None if (arrays["risk"] < 0).any() else arrays["risk"]
-        return Cohort(
-            self.frame(stage, f"{prefix}profiles.parquet"),
-            arrays["rhythms"],
-            arrays["mask"],
-            arrays["person"],
-            signals,
-            risk,
-        )
+        arrays, profiles = self.arrays(stage, f"{prefix}rhythms.npz"), self.frame(stage, f"{prefix}profiles.parquet")
+        listed = self.read_json(stage, "signals.json")
+        with parsing(self.folder(stage) / "signals.json", self.remedy(stage)):
+            signals = tuple(Signal(**signal) for signal in listed)
+        with parsing(self.folder(stage) / f"{prefix}rhythms.npz", self.remedy(stage)):
+            risk = None if (arrays["risk"] < 0).any() else arrays["risk"]
+            return Cohort(profiles, arrays["rhythms"], arrays["mask"], arrays["person"], signals, risk)
 
     def digest(self, stage: str, metrics: bool = False) -> str:
         """One SHA-256 for everything a finished stage made; its metrics, which hold times, only on request."""
@@ -205,9 +192,31 @@ class RunStore:
 
     def intact(self, stage: str) -> bool:
         """Whether every file of the stage is what its manifest says."""
+        return self.damage(stage) is None
+
+    def damage(self, stage: str) -> str | None:
+        """The first file of a stage that is not what it was written as, and what is wrong with it; None: all are.
+
+        Raises:
+            ArtifactError: the stage is whole, but of another schema.
+        """
         folder = self.folder(stage)
-        outputs = self.manifest(stage)["outputs"]
-        return all((folder / name).is_file() and sha256(folder / name) == digest for name, digest in outputs.items())
+        if not folder.is_dir():
+            return None
+        if not (folder / MANIFEST).is_file():
+            return f"{folder / MANIFEST}: missing"
+        try:
+            outputs = self.manifest(stage)["outputs"]
+        except SchemaError:
+            raise
+        except ArtifactError as error:
+            return str(error).removesuffix(f"; {self.remedy(stage)}")
+        for name, expected in outputs.items():
+            path = folder / name
+            fault = _fault(sha256(path) if path.is_file() else None, expected)
+            if fault:
+                return f"{path}: {fault}"
+        return None
 
     @contextmanager
     def writing(self, stage: str) -> Iterator[Path]:
@@ -238,47 +247,38 @@ class RunStore:
             else:
                 previous.rename(final)
         for partial in list(self.root.rglob("*" + PARTIAL)):
-            shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+            if partial.is_dir():
+                shutil.rmtree(partial)
+            else:  # one that stood within another has gone with it
+                partial.unlink(missing_ok=True)
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the run for this process; the system lets go of it when the process ends, however it ends.
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the run for this process (:func:`pipeline.files.lock.locked`)."""
+        return locked(self.root)
+
+    # A long training leaves checkpoints in the run's folder, so that an interrupted one goes on where it stood.
+
+    def _checkpoint(self, stage: str, name: str) -> Path:
+        return self.root / CHECKPOINTS / stage / f"{name}.checkpoint"
+
+    def save_checkpoint(self, stage: str, name: str, belongs_to: str, artifact: Artifact) -> None:
+        """Keep where a training stands; ``belongs_to`` says of what, and only that can take it up again."""
+        write_bytes(self._checkpoint(stage, name), pack(belongs_to, artifact))
+
+    def checkpoint(self, stage: str, name: str, belongs_to: str) -> Artifact | None:
+        """The checkpoint of this very training, if an interrupted one left it.
 
         Raises:
-            ManoError: another process holds it.
+            ArtifactError: it is damaged.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                raise ManoError(
-                    f"{self.root}: in use by process {file.read().strip()}; wait for it, or choose another run= name"
-                ) from None
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-            yield
-
-    # A long training leaves checkpoints beside its stage, so that an interrupted one goes on where it stood.
-
-    def save_checkpoint(self, name: str, belongs_to: str, artifact: Artifact) -> None:
-        """Keep where a training stands; ``belongs_to`` says of what, and only that can take it up again."""
-        tensors = {key: value.detach().cpu().contiguous() for key, value in artifact.tensors.items()}
-        facts = {"belongs_to": belongs_to, "meta": json.dumps(artifact.meta)}
-        write_bytes(self.root / CHECKPOINTS / f"{name}.safetensors", save_tensors(tensors, facts))
-
-    def checkpoint(self, name: str, belongs_to: str) -> Artifact | None:
-        """The checkpoint of this very training, if an interrupted one left it."""
-        path = self.root / CHECKPOINTS / f"{name}.safetensors"
+        path = self._checkpoint(stage, name)
         if not path.is_file():
             return None
-        with safe_open(path, "pt") as file:
-            facts = file.metadata() or {}
-            if facts.get("belongs_to") != belongs_to:
-                return None
-            return Artifact({key: file.get_tensor(key) for key in file.keys()}, json.loads(facts["meta"]))  # noqa: SIM118
+        remedy = "delete it, and the training begins anew"
+        with parsing(self._inside(path, stage), remedy):
+            return unpack(path.read_bytes(), belongs_to)
 
-    def clear_checkpoints(self) -> None:
-        shutil.rmtree(self.root / CHECKPOINTS, ignore_errors=True)
+    def clear_checkpoints(self, stage: str) -> None:
+        shutil.rmtree(self.root / CHECKPOINTS / stage, ignore_errors=True)
+        with suppress(OSError):  # others may have theirs there
+            (self.root / CHECKPOINTS).rmdir()

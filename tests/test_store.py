@@ -99,36 +99,44 @@ def test_a_pickle_inside_an_array_file_never_runs(tmp_path: Path) -> None:
     with store.writing("trials") as out:
         np.savez(out / "trials.npz", weeks=np.array([Payload()], dtype=object))
         write_json(out / MANIFEST, {"schema": SCHEMA, "outputs": {"trials.npz": sha256(out / "trials.npz")}})
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(ArtifactError, match="allow_pickle"):
         store.arrays("trials", "trials.npz")
     assert not marker.exists()
 
 
 def test_one_process_at_a_time_and_a_dead_one_is_forgotten(tmp_path: Path) -> None:
     store = RunStore(tmp_path / "run")
-    with store.lock(), pytest.raises(ManoError, match=f"in use by process {os.getpid()}"), store.lock():
+    said = rf"in use by process {os.getpid()}, started \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d"
+    with store.lock(), pytest.raises(ManoError, match=said), store.lock():
         pass
-    (store.root / ".lock").write_text("999999999")  # left by a process that was killed
-    with store.lock():
-        assert (store.root / ".lock").read_text() == str(os.getpid())
+    # Left by a process that was killed; its id is another's by now, that of the one which started us.
+    for left in ("999999999, started 2001-01-01 00:00:00", f"{os.getppid()}, started 2001-01-01 00:00:00", ""):
+        (store.root / ".lock").write_text(left)
+        with store.lock():
+            assert (store.root / ".lock").read_text().startswith(f"{os.getpid()}, started 20")
 
 
 def test_a_checkpoint_is_taken_up_only_by_its_own_training(tmp_path: Path) -> None:
     store = RunStore(tmp_path / "run")
     standing = Artifact({"w": torch.arange(3.0)}, {"steps": 7, "returns": [1.0]})
-    assert store.checkpoint("ppo_0", "these settings") is None
-    store.save_checkpoint("ppo_0", "these settings", standing)
-    back = store.checkpoint("ppo_0", "these settings")
+    mine, others = ("policy", "ppo_0", "these settings"), ("twin", "member_0", "these settings")
+    assert store.checkpoint(*mine) is None
+    store.save_checkpoint(*mine, standing)
+    store.save_checkpoint(*others, standing)
+    back = store.checkpoint(*mine)
     assert back is not None and back.meta == standing.meta and torch.equal(back.tensors["w"], standing.tensors["w"])
-    assert store.checkpoint("ppo_0", "other settings") is None
-    store.clear_checkpoints()
-    assert store.checkpoint("ppo_0", "these settings") is None
+    assert store.checkpoint("policy", "ppo_0", "other settings") is None
+    store.clear_checkpoints("policy")  # and no other stage's
+    assert store.checkpoint(*mine) is None and store.checkpoint(*others) is not None
+    store.clear_checkpoints("twin")
+    assert not (store.root / "checkpoints").exists()
 
 
 def test_what_an_interruption_left_is_put_right(tmp_path: Path) -> None:
     store = RunStore(tmp_path / "run")
     finish(store, "source", "good").rename(store.root / "source.previous")
     (store.root / "rhythms.partial").mkdir()
+    (store.root / "rhythms.partial" / "rhythms.json.partial").write_text("{")  # killed within a save within a stage
     (store.root / "summary.json.partial").write_text("{")
     store.sweep()
     assert store.read("source", "data.txt") == b"good"

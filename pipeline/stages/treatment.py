@@ -101,12 +101,11 @@ def train_in(
     venv = PrivilegedVecEnv(env) if privileged else env
     names = env.simulation.layout.names + (PrivilegedVecEnv.names if privileged else ())
     name = "privileged" if privileged else f"ppo_{seed}"
-    resume = store.checkpoint(name, context.fingerprint)
+    resume = context.checkpoint(name)
     curve = learning_curve(config, store, patients, privileged, () if resume is None else resume.meta["curve"])
 
     def keep(checkpoint: Artifact) -> None:
-        known = Artifact(checkpoint.tensors, checkpoint.meta | {"curve": points(curve)})
-        store.save_checkpoint(name, context.fingerprint, known)
+        context.keep(name, Artifact(checkpoint.tensors, checkpoint.meta | {"curve": points(curve)}))
 
     result = train_policy(
         venv,
