@@ -80,6 +80,7 @@ class SourceSettings:
     holdout_fraction: Fraction  # share of real persons held out, for sources that are a table
     drop: tuple[str, ...]  # profile columns that the run leaves out
     id_like: Literal["refuse", "drop", "keep"]  # what to do with a profile column whose value names the person
+    allow_identifiers: tuple[str, ...] = ()  # profile columns kept though they look like a direct identifier
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ class PredictSettings:
     separator: Annotated[str, MinLen(1)] | None  # between columns
     decimal: Literal[".", ","] | None  # decimal sign
     columns: dict[str, str] | None  # signal or profile column -> the table's column
+    convert: dict[str, str] | None  # a signal's column -> the unit it is written in, where that is another
     weeks: Literal["latest", "all"]  # which of a person's weeks
     min_days: Annotated[int, Ge(1), Le(DAYS)]  # observed days every signal must have in a week
     drivers: Index  # what moved the score most, named in the output; 0 for none
