@@ -5,13 +5,12 @@
 Needs ``gym.make_vec`` and nothing of this project but its ids. Prints it beside no treatment and chance.
 """
 
-import argparse
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
-from scoring import compare
+from scoring import command_line, compare
 from torch import Tensor, nn
 from torch.distributions import Beta, Categorical
 
@@ -140,7 +139,4 @@ def main(steps: int, seed: int) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=100_000, help="patient-weeks to learn from")
-    parser.add_argument("--seed", type=int, default=0)
-    main(**vars(parser.parse_args()))
+    command_line(main, __doc__, steps=100_000)

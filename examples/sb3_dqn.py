@@ -5,21 +5,14 @@
 Prints DQN beside no treatment and chance.
 """
 
-import argparse
-
-import numpy as np
-from scoring import compare
+from sb3_training import train_and_compare
+from scoring import command_line
 from stable_baselines3 import DQN
-from stable_baselines3.common.vec_env import VecMonitor
-
-from envs.sb3 import make_vec_env
-
-ENV = "Mano/Trial-Discrete-v0"
+from stable_baselines3.common.vec_env import VecEnv
 
 
-def main(steps: int, seed: int) -> dict[str, dict[str, float]]:
-    env = VecMonitor(make_vec_env(ENV, n_envs=64, seed=seed))
-    model = DQN(
+def agent(env: VecEnv, seed: int) -> DQN:
+    return DQN(
         "MlpPolicy",
         env,
         learning_rate=5e-4,
@@ -33,16 +26,11 @@ def main(steps: int, seed: int) -> dict[str, dict[str, float]]:
         seed=seed,
         device="cpu",
     )
-    model.learn(steps)
 
-    def policy(observation: np.ndarray, begins: np.ndarray) -> np.ndarray:
-        return model.predict(observation, deterministic=True)[0]
 
-    return compare(ENV, "DQN", policy)
+def main(steps: int, seed: int) -> dict[str, dict[str, float]]:
+    return train_and_compare("Mano/Trial-Discrete-v0", "DQN", agent, steps, seed)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=100_000, help="patient-weeks to learn from")
-    parser.add_argument("--seed", type=int, default=0)
-    main(**vars(parser.parse_args()))
+    command_line(main, __doc__, steps=100_000)

@@ -5,31 +5,19 @@
 All patients of a rollout are one batch (``envs.sb3.make_vec_env``). Prints PPO beside no treatment and chance.
 """
 
-import argparse
-
-import numpy as np
-from scoring import compare
+from sb3_training import train_and_compare
+from scoring import command_line
 from stable_baselines3 import PPO
-from stable_baselines3.common.vec_env import VecMonitor
+from stable_baselines3.common.vec_env import VecEnv
 
-from envs.sb3 import make_vec_env
 
-ENV = "Mano/Trial-Box-v0"
+def agent(env: VecEnv, seed: int) -> PPO:
+    return PPO("MlpPolicy", env, n_steps=24, batch_size=256, n_epochs=5, ent_coef=0.001, seed=seed, device="cpu")
 
 
 def main(steps: int, seed: int) -> dict[str, dict[str, float]]:
-    env = VecMonitor(make_vec_env(ENV, n_envs=64, seed=seed))
-    model = PPO("MlpPolicy", env, n_steps=24, batch_size=256, n_epochs=5, ent_coef=0.001, seed=seed, device="cpu")
-    model.learn(steps)
-
-    def policy(observation: np.ndarray, begins: np.ndarray) -> np.ndarray:
-        return model.predict(observation, deterministic=True)[0]
-
-    return compare(ENV, "PPO", policy)
+    return train_and_compare("Mano/Trial-Box-v0", "PPO", agent, steps, seed)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=100_000, help="patient-weeks to learn from")
-    parser.add_argument("--seed", type=int, default=0)
-    main(**vars(parser.parse_args()))
+    command_line(main, __doc__, steps=100_000)

@@ -6,21 +6,14 @@
 Prints recurrent PPO beside no treatment and chance.
 """
 
-import argparse
-
-import numpy as np
 from sb3_contrib import RecurrentPPO
-from scoring import compare
-from stable_baselines3.common.vec_env import VecMonitor
-
-from envs.sb3 import make_vec_env
-
-ENV = "Mano/Trial-MultiDiscrete-v0"
+from sb3_training import train_and_compare
+from scoring import command_line
+from stable_baselines3.common.vec_env import VecEnv
 
 
-def main(steps: int, seed: int) -> dict[str, dict[str, float]]:
-    env = VecMonitor(make_vec_env(ENV, n_envs=64, seed=seed))
-    model = RecurrentPPO(
+def agent(env: VecEnv, seed: int) -> RecurrentPPO:
+    return RecurrentPPO(
         "MlpLstmPolicy",
         env,
         n_steps=24,
@@ -32,19 +25,11 @@ def main(steps: int, seed: int) -> dict[str, dict[str, float]]:
         seed=seed,
         device="cpu",
     )
-    model.learn(steps)
-    memory = None
 
-    def policy(observation: np.ndarray, begins: np.ndarray) -> np.ndarray:
-        nonlocal memory
-        action, memory = model.predict(observation, memory, begins, deterministic=True)
-        return action
 
-    return compare(ENV, "recurrent PPO", policy)
+def main(steps: int, seed: int) -> dict[str, dict[str, float]]:
+    return train_and_compare("Mano/Trial-MultiDiscrete-v0", "recurrent PPO", agent, steps, seed)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=40_000, help="patient-weeks to learn from")
-    parser.add_argument("--seed", type=int, default=0)
-    main(**vars(parser.parse_args()))
+    command_line(main, __doc__, steps=40_000)

@@ -1,5 +1,6 @@
 """What the examples share: a policy treats a clinic of patients once, and is printed beside no treatment and chance."""
 
+import argparse
 from collections.abc import Callable
 from typing import Any
 
@@ -8,24 +9,22 @@ import numpy as np
 
 import envs  # noqa: F401 - registers the Mano/ ids
 
-PATIENTS, SEED = (
-    500,
-    1_000_000,
-)  # whom every policy treats: the same persons with the same luck, far from training seeds
+PATIENTS, SEED = 500, 1_000_000  # whom all treat: the same persons with the same luck, far from training seeds
 # (observations [B, D], which courses begin now [B]) -> a batch of actions
 Policy = Callable[[np.ndarray, np.ndarray], Any]
 
 
 def no_treatment(env: gym.vector.VectorEnv) -> Policy:
     """Control every week, in whatever form the actions take."""
-    n = env.num_envs
-    forms = {
-        gym.spaces.Dict: {"treatment": np.zeros(n, np.int64), "intensity": np.full((n, 1), 0.1, np.float32)},
-        gym.spaces.Box: np.tile(np.array([1, -1, -1, -1, -1, -1], np.float32), (n, 1)),
-        gym.spaces.Discrete: np.zeros(n, np.int64),
-        gym.spaces.MultiDiscrete: np.zeros((n, 2), np.int64),
-    }
-    action = forms[type(env.unwrapped.single_action_space)]
+    n, space = env.num_envs, env.unwrapped.single_action_space
+    action: Any
+    if isinstance(space, gym.spaces.Dict):
+        action = {"treatment": np.zeros(n, np.int64), "intensity": np.full((n, 1), 0.1, np.float32)}
+    elif isinstance(space, gym.spaces.Box):  # the highest score's treatment
+        action = np.full((n, *space.shape), -1, np.float32)
+        action[:, 0] = 1
+    else:  # Discrete, MultiDiscrete
+        action = np.zeros((n, *space.shape), np.int64)
     return lambda observation, begins: action
 
 
@@ -65,3 +64,11 @@ def compare(env_id: str, name: str, policy: Policy) -> dict[str, dict[str, float
         cells = [f"{value:>16.1%}" if column == "remission" else f"{value:>16.2f}" for column, value in score.items()]
         print(f"{row:<16}" + "".join(cells))
     return scores
+
+
+def command_line(main: Callable[[int, int], Any], description: str | None, steps: int) -> None:
+    """What every script takes: how many patient-weeks to learn from, and the seed."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=steps, help="patient-weeks to learn from")
+    parser.add_argument("--seed", type=int, default=0)
+    main(**vars(parser.parse_args()))
