@@ -4,21 +4,20 @@ The loss is the weighted sum of those in ``twin_losses``; the best weights by va
 level's last layers are then refitted in closed form. Members are trained apart, so that each may have a processor core.
 """
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import joblib
 import torch
 from torch import Tensor
 
 from core.errors import NumericalError
 from core.patients import Patients
-from core.protocols import T, Tracker
+from core.protocols import Tracker
 from core.random import numpy_generator, torch_generator
 from core.settings import Count, Fraction, NonNegative, Positive
 from core.treatments import CONTROL, TREATMENTS
 from intervention.courses import Courses, read_courses
 from intervention.seq2seq import Seq2Seq, TwinShape
+from intervention.side_by_side import side_by_side
 from intervention.trials import VirtualTrials, split_by_patient
 from intervention.twin import Twin
 from intervention.twin_losses import course_losses, read, weighed_actions
@@ -48,7 +47,6 @@ class TwinSettings:
 
 
 Weights = dict[str, Tensor]
-Scalar = tuple[str, float, int]  # as ``Tracker.scalar`` takes them
 
 
 def train_twin(
@@ -63,11 +61,10 @@ def train_twin(
         NumericalError: a loss became non-finite.
     """
     twin = _untrained(trials, patients, settings, seed)
-    members = range(settings.members)
-    if processes == 1 or settings.members == 1 or patients.week.device.type != "cpu":
-        found: Iterable[Weights] = (train_member(trials, patients, settings, seed, m, tracker) for m in members)
-    else:
-        found = _side_by_side(trials, patients, settings, seed, tracker, processes)
+    if patients.week.device.type != "cpu":
+        processes = 1
+    members = [(trials, patients, settings, seed, member) for member in range(settings.members)]
+    found = side_by_side(train_member, members, "Twin members", tracker, processes)
     for net, weights in zip(twin.networks(), found, strict=True):
         net.load_state_dict(weights)
     return twin.eval()
@@ -79,58 +76,15 @@ def _untrained(trials: VirtualTrials, patients: Patients, settings: TwinSettings
     return twin.to(patients.week.device)
 
 
-class _Kept:
-    """A tracker that keeps what it is told, for a process that has nowhere to show it."""
-
-    def __init__(self) -> None:
-        self.scalars: list[Scalar] = []
-        self.notes: list[str] = []
-
-    def scalar(self, tag: str, value: float, step: int) -> None:
-        self.scalars.append((tag, value, step))
-
-    def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-        yield from items
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-
-def _side_by_side(
-    trials: VirtualTrials, patients: Patients, settings: TwinSettings, seed: int, tracker: Tracker, processes: int
-) -> Iterator[Weights]:
-    jobs = (joblib.delayed(_apart)(trials, patients, settings, seed, m) for m in range(settings.members))
-    done = joblib.Parallel(min(processes, settings.members), return_as="generator")(jobs)
-    for weights, kept in tracker.track(done, "Twin members", settings.members):
-        for scalar in kept.scalars:
-            tracker.scalar(*scalar)
-        for message in kept.notes:
-            tracker.note(message)
-        yield weights
-
-
-def _apart(
-    trials: VirtualTrials, patients: Patients, settings: TwinSettings, seed: int, member: int
-) -> tuple[Weights, _Kept]:
-    """One member in a process of its own."""
-    kept = _Kept()
-    return train_member(trials, patients, settings, seed, member, kept), kept
-
-
 def train_member(
     trials: VirtualTrials, patients: Patients, settings: TwinSettings, seed: int, member: int, tracker: Tracker
 ) -> Weights:
-    """The trained weights of one member; on the CPU with one thread, which is how networks this small train fastest."""
+    """The trained weights of one member."""
     net = _untrained(trials, patients, settings, seed).networks()[member]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        train, validation = split_by_patient(trials, settings.validation_share, numpy_generator(seed, "twin", "split"))
-        learned, watched = (read_courses(part, patients, settings.shape.retention) for part in (train, validation))
-        _fit(net, learned, watched, patients, settings, seed, member, tracker)
-        refit_level(net, learned, settings.refit_batch)
-    finally:
-        torch.set_num_threads(threads)
+    train, validation = split_by_patient(trials, settings.validation_share, numpy_generator(seed, "twin", "split"))
+    learned, watched = (read_courses(part, patients, settings.shape.retention) for part in (train, validation))
+    _fit(net, learned, watched, patients, settings, seed, member, tracker)
+    refit_level(net, learned, settings.refit_batch)
     return net.state_dict()
 
 

@@ -37,7 +37,7 @@ from pipeline.minari_files import MinariWriter, require_minari
 from pipeline.parts import World, load_agent
 from pipeline.recording import Arms, DatasetSettings, Exploring, best_of, parts_of, record
 from pipeline.runner import versions
-from pipeline.stages.treatment import read_agents
+from pipeline.stages.evaluate import read_agents
 from pipeline.store import RunStore, write_json
 from pipeline.tracker import RunTracker
 

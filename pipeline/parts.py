@@ -1,19 +1,23 @@
 """The learned parts of a run, read back and put together: patients, risk model, Trial, Twin, agent."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
 
 from core.cohort import Cohort
 from core.errors import ArtifactError, ConfigError, DataError
 from core.patients import Patients, from_cohort
 from core.protocols import Dynamics, RiskModel
 from envs.rewards import EnvSettings, eligible
+from envs.simulation import Simulation
 from envs.trial import Trial, TrialSettings
 from intervention.policy import DualHeadAgent
 from intervention.twin import Twin, TwinDynamics
+from pipeline.config import Config
 from pipeline.store import RunStore
 from predictor.dual_lstm import DualLSTMRisk
 
@@ -112,3 +116,16 @@ def twin_world(patients: Patients, risk: RiskModel, twin: Twin, env: EnvSettings
     """
     require_members(twin, env)
     return World(patients, TwinDynamics(twin, patients), risk, env)
+
+
+def worlds(config: Config, store: RunStore, patients: Patients, trial_seed: int) -> dict[str, World]:
+    risk = load_risk(store)
+    return {
+        "trial": trial_world(patients, risk, config.trial, config.env, trial_seed),
+        "twin": twin_world(patients, risk, load_twin(store), config.env),
+    }
+
+
+def simulations(world: World, rows: Tensor) -> Callable[[int], Simulation]:
+    """New simulations of these rows, by seed."""
+    return lambda seed: Simulation(world.patients, world.dynamics, world.risk_model, world.settings, len(rows), seed)

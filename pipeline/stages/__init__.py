@@ -1,6 +1,6 @@
 """The stages of a run, in order."""
 
-from pipeline.stages import cohort, profiles, report, rhythms, risk, source, treatment, world
+from pipeline.stages import cohort, evaluate, policy, profiles, report, rhythms, risk, source, world
 
 STAGES = (
     source.STAGE,
@@ -9,6 +9,7 @@ STAGES = (
     cohort.STAGE,
     *risk.STAGES,
     *world.STAGES,
-    *treatment.STAGES,
+    *policy.STAGES,
+    *evaluate.STAGES,
     *report.STAGES,
 )

@@ -1,20 +1,13 @@
-"""The stages that treat: PPO learns in the Twin, every policy is judged in Trial on held-out persons."""
+"""Every policy is judged in Trial, on held-out persons."""
 
-import math
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from core.artifact import Artifact
-from core.patients import Patients
 from core.random import numpy_generator
-from envs.sb3 import PatientVecEnv
-from envs.simulation import Simulation
 from intervention.baselines import Greedy, Learned, standard_policies
 from intervention.evaluation import (
     best_constant,
@@ -25,10 +18,8 @@ from intervention.evaluation import (
     summarise,
 )
 from intervention.explanation import TreePolicy, fidelity, grow_tree, readable_names, tree_text
-from intervention.learning_curve import LearningCurve, Point
 from intervention.policy import DualHeadAgent
 from intervention.prescriptions import with_risk_before
-from intervention.training import PrivilegedVecEnv, TrainedPolicy, train_policy
 from intervention.twin import TwinDynamics
 from pipeline.config import Config
 from pipeline.off_policy import off_policy
@@ -37,114 +28,17 @@ from pipeline.parts import (
     World,
     holdout_patients,
     load_agent,
-    load_risk,
     load_twin,
+    simulations,
     synthetic_patients,
-    trial_world,
-    twin_world,
+    worlds,
 )
 from pipeline.policy_card import CARD, policy_card
 from pipeline.prescriptions import baseline_risk, prescriptions, safety
 from pipeline.runner import Context, Stage
-from pipeline.store import RunStore, save_artifact, write_bytes, write_json
+from pipeline.store import RunStore, write_bytes
 
-CURVE_SEED = 2 * HELD_OUT_SEED  # of Trial where learning curves are drawn
 PPO = "ppo"  # the policy's name; of several agents, followed by their seed
-
-
-def policy(context: Context) -> dict[str, Any]:
-    """Train one agent per policy seed, and the privileged reference."""
-    config, store = context.config, context.store
-    seeds = [config.seed + index for index in range(config.policy.seeds)]
-    patients = synthetic_patients(store, config.env)
-    trained, curves = [], {}
-    for seed in seeds:
-        result, curves[str(seed)] = train_in(
-            config, store, patients, config.policy.world, seed, context, privileged=False
-        )
-        save_artifact(context.out, f"agent_{seed}", result.agent.to_artifact())
-        trained.append(result)
-    metrics: dict[str, Any] = {
-        "world": config.policy.world,
-        "steps": config.policy.steps,
-        "seconds": round(float(np.mean([result.seconds for result in trained])), 2),
-        "steps_per_second": round(float(np.mean([result.steps_per_second for result in trained]))),
-        "returns": {
-            str(seed): [None if math.isnan(mean) else mean for mean in result.returns]  # no course had ended yet
-            for seed, result in zip(seeds, trained, strict=True)
-        },
-        "learning_curves": curves,  # of each seed: steps, return and remission in Trial
-    }
-    if config.policy.privileged:
-        reference, curves["privileged"] = train_in(config, store, patients, "trial", seeds[0], context, privileged=True)
-        save_artifact(context.out, "privileged", reference.agent.to_artifact())
-        metrics["privileged_seconds"] = round(reference.seconds, 2)
-    write_json(context.out / "policy.json", {"seeds": seeds, "privileged": config.policy.privileged})
-    return metrics
-
-
-def train_in(
-    config: Config,
-    store: RunStore,
-    patients: Patients,
-    where: Literal["twin", "trial"],
-    seed: int,
-    context: Context,
-    privileged: bool,
-) -> tuple[TrainedPolicy, list[Point]]:
-    """PPO in the Twin or in Trial, from this policy seed, and its curve in Trial."""
-    world = worlds(config, store, patients, config.seed)[where]
-    # The training draws its environments' seeds anew in every leg, from the policy's own.
-    env = PatientVecEnv(
-        world.patients, world.dynamics, world.risk_model, world.settings, config.policy.environments, seed=0
-    )
-    venv = PrivilegedVecEnv(env) if privileged else env
-    names = env.simulation.layout.names + (PrivilegedVecEnv.names if privileged else ())
-    name = "privileged" if privileged else f"ppo_{seed}"
-    resume = context.checkpoint(name)
-    curve = learning_curve(config, store, patients, privileged, () if resume is None else resume.meta["curve"])
-
-    def keep(checkpoint: Artifact) -> None:
-        context.keep(name, Artifact(checkpoint.tensors, checkpoint.meta | {"curve": points(curve)}))
-
-    result = train_policy(
-        venv,
-        config.policy,
-        seed,
-        context.tracker,
-        names,
-        tensorboard_dir=context.out / name,
-        callbacks=curve,
-        resume=resume,
-        on_checkpoint=keep,
-    )
-    if resume is not None:
-        context.tracker.note(f"{name}: went on from week {resume.meta['steps']:,} of an interrupted training")
-    return result, points(curve)
-
-
-def learning_curve(
-    config: Config, store: RunStore, patients: Patients, privileged: bool, before: Sequence[Point]
-) -> list[LearningCurve]:
-    """The callback that draws the curve, where one is wanted: responses are others than those a policy is trained on."""
-    settings = config.learning_curve
-    if not settings.rollouts:
-        return []
-    world = trial_world(patients, load_risk(store), config.trial, config.env, config.seed + CURVE_SEED)
-    rows = torch.arange(min(len(patients), settings.patients))
-    return [LearningCurve(simulations(world, rows), rows, settings.rollouts, privileged, before)]
-
-
-def points(curve: list[LearningCurve]) -> list[Point]:
-    return [point for each in curve for point in each.points]
-
-
-def worlds(config: Config, store: RunStore, patients: Patients, trial_seed: int) -> dict[str, World]:
-    risk = load_risk(store)
-    return {
-        "trial": trial_world(patients, risk, config.trial, config.env, trial_seed),
-        "twin": twin_world(patients, risk, load_twin(store), config.env),
-    }
 
 
 def evaluate(context: Context) -> dict[str, Any]:
@@ -192,11 +86,6 @@ def by_person(episodes: pd.DataFrame, person: pd.Series) -> pd.DataFrame:
     course = episodes.groupby(["policy", "patient", "seed"], sort=False).ngroup()
     policy = episodes["policy"].str.replace(rf"^{PPO}_\d+$", PPO, regex=True)
     return episodes.assign(policy=policy, patient=episodes["patient"].map(person), seed=course)
-
-
-def simulations(world: World, rows: Tensor) -> Callable[[int], Simulation]:
-    """New simulations of these rows, by seed."""
-    return lambda seed: Simulation(world.patients, world.dynamics, world.risk_model, world.settings, len(rows), seed)
 
 
 def scores(config: Config, episodes: pd.DataFrame, in_twin: pd.DataFrame) -> dict[str, Any]:
@@ -264,7 +153,6 @@ def read_agents(store: RunStore) -> dict[str, Learned]:
 
 
 STAGES = (
-    Stage("policy", ("cohort", "risk", "twin"), ("policy", "learning_curve", "trial", "env"), policy, wide=True),
     Stage(
         "evaluate",
         ("source", "cohort", "risk", "twin", "policy"),
