@@ -24,8 +24,8 @@ from intervention.baselines import Action, Memoryless, Policy, standard_policies
 from intervention.evaluation import EvaluateSettings, normalised_score, run_policies, summarise
 from pipeline.command import one_line_errors
 from pipeline.environments import open_run
-from pipeline.parts import HELD_OUT_SEED, holdout_patients, load_risk, section, trial_world
-from pipeline.stages.treatment import by_person, read_agents, simulations
+from pipeline.parts import HELD_OUT_SEED, holdout_patients, load_risk, section, simulations, trial_world
+from pipeline.stages.evaluate import by_person, read_agents
 from pipeline.store import RunStore
 
 CBT, EXERCISE = TREATMENTS.index("cbt"), TREATMENTS.index("exercise")
