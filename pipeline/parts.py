@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -17,9 +17,11 @@ from envs.simulation import Simulation
 from envs.trial import Trial, TrialSettings
 from intervention.policy import DualHeadAgent
 from intervention.twin import Twin, TwinDynamics
-from pipeline.config import Config
 from pipeline.store import RunStore
 from predictor.dual_lstm import DualLSTMRisk
+
+if TYPE_CHECKING:  # the configuration reads settings of what is made of these parts
+    from pipeline.config import Config
 
 S = TypeVar("S")
 # Latent responses follow from (seed, patient id), and ids are row numbers: another seed keeps held-out patients from
@@ -118,7 +120,7 @@ def twin_world(patients: Patients, risk: RiskModel, twin: Twin, env: EnvSettings
     return World(patients, TwinDynamics(twin, patients), risk, env)
 
 
-def worlds(config: Config, store: RunStore, patients: Patients, trial_seed: int) -> dict[str, World]:
+def worlds(config: "Config", store: RunStore, patients: Patients, trial_seed: int) -> dict[str, World]:
     risk = load_risk(store)
     return {
         "trial": trial_world(patients, risk, config.trial, config.env, trial_seed),
