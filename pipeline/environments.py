@@ -3,7 +3,6 @@
 The ids are registered in ``envs.registration``, which names these functions as strings.
 """
 
-import json
 from dataclasses import asdict, fields
 from functools import lru_cache
 from pathlib import Path
@@ -13,10 +12,10 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from core.encoding import ProfileEncoder, WeekScaler
-from core.errors import ArtifactError, ConfigError
+from core.errors import ConfigError
 from core.patients import from_cohort
 from core.random import numpy_generator
-from core.signals import DEFAULT_SIGNALS, names
+from core.signals import DEFAULT_SIGNALS
 from envs.patient_env import PatientEnv
 from envs.rewards import EnvSettings
 from envs.severity import SeverityIndex
@@ -26,6 +25,7 @@ from generators.labels import hidden_columns
 from generators.sources.reference import sample_reference
 from intervention.twin import TwinDynamics
 from pipeline.config import load_config
+from pipeline.files.parsing import parse_json, parsing
 from pipeline.parts import (
     World,
     load_risk,
@@ -71,7 +71,6 @@ def _run_world(root: str, twin: bool, digests: tuple[str, ...], settings: str, d
     """As above; ``digests`` and ``settings`` tell a run that was made anew from the one read before."""
     store = open_run(root)
     env = section(store, "trials", "env", EnvSettings)
-    check_signals(store)
     patients, risk = synthetic_patients(store, env).to(device), load_risk(store).to(device)
     if twin:
         return twin_world(patients, risk, load_twin(store), env)
@@ -79,32 +78,22 @@ def _run_world(root: str, twin: bool, digests: tuple[str, ...], settings: str, d
     return trial_world(patients, risk, section(store, "trials", "trial", TrialSettings), env, seed)
 
 
-def check_signals(store: RunStore) -> None:
-    """Refuse a cohort of other signals than the risk model reads.
-
-    Raises:
-        ArtifactError: they differ.
-    """
-    trained, got = names(load_risk(store).signals), names(store.cohort("cohort").signals)
-    if trained != got:
-        raise ArtifactError(
-            f"{store.root}: its risk model reads the signals {', '.join(trained)}, its cohort has {', '.join(got)}, expected the same; rerun with `{store.command('risk', 'force=true')}`"
-        )
-
-
 def open_run(run: str) -> RunStore:
     """The store of an existing run.
 
     Raises:
-        ConfigError: there is no such folder.
+        ConfigError: there is no such folder. ArtifactError: its ``config.json`` is damaged.
     """
     root = Path(run)
     if not root.is_dir():
         raise ConfigError(
             f"run='{run}' does not exist, expected the folder of a run; make it with `python run_pipeline.py run={root.name}`"
         )
-    config = root / "config.json"
-    return RunStore(root, json.loads(config.read_text())["options"] if config.is_file() else "")
+    config, options = root / "config.json", ""
+    if config.is_file():
+        with parsing(config, "delete it, which only makes the remedies that errors name less exact"):
+            options = str(parse_json(config.read_bytes())["options"])
+    return RunStore(root, options)
 
 
 def check_device(device: str) -> str:

@@ -12,6 +12,7 @@ from core.cohort import Cohort
 from core.errors import ArtifactError, ConfigError, DataError
 from core.patients import Patients, from_cohort
 from core.protocols import Dynamics, RiskModel
+from core.signals import Signals, names
 from envs.rewards import EnvSettings, eligible
 from envs.simulation import Simulation
 from envs.trial import Trial, TrialSettings
@@ -68,12 +69,28 @@ def patients_in_care(cohort: Cohort, risk: DualLSTMRisk, settings: EnvSettings, 
     return patients.select(np.asarray(rows))
 
 
+def check_signals(store: RunStore, known: Signals, cohort: Cohort, what: str, stage: str) -> None:
+    """Refuse a cohort of other signals than a part of the run has learned; ``stage`` makes that part.
+
+    Raises:
+        ArtifactError: they differ.
+    """
+    if names(known) != names(cohort.signals):
+        raise ArtifactError(
+            f"{store.root}: its {what} reads the signals {', '.join(names(known))}, its cohort has {', '.join(names(cohort.signals))}, expected the same; {store.remedy(stage)}"
+        )
+
+
 def synthetic_patients(store: RunStore, settings: EnvSettings) -> Patients:
-    return patients_in_care(store.cohort("cohort"), load_risk(store), settings, "synthetic cohort")
+    cohort, risk = store.cohort("cohort"), load_risk(store)
+    check_signals(store, risk.signals, cohort, "risk model", "risk")
+    return patients_in_care(cohort, risk, settings, "synthetic cohort")
 
 
 def holdout_patients(store: RunStore, settings: EnvSettings) -> Patients:
-    return patients_in_care(store.cohort("source", "holdout_"), load_risk(store), settings, "held-out persons")
+    cohort, risk = store.cohort("source", "holdout_"), load_risk(store)
+    check_signals(store, risk.signals, cohort, "risk model", "risk")
+    return patients_in_care(cohort, risk, settings, "held-out persons")
 
 
 def section(store: RunStore, stage: str, name: str, kind: type[S]) -> S:

@@ -120,8 +120,9 @@ class RunStore:
             )
         if manifest.get(SEAL, seal(manifest)) != seal(manifest):
             raise ArtifactError(f"{path}: altered, its SHA-256 is not the one it was written with; {remedy}")
-        for name in manifest["outputs"]:
-            self._inside(self.folder(stage) / name, stage)
+        with parsing(path, remedy):
+            for name in manifest["outputs"]:
+                self._inside(self.folder(stage) / name, stage)
         return manifest
 
     def _inside(self, path: Path, stage: str) -> Path:
@@ -247,7 +248,7 @@ class RunStore:
             else:
                 previous.rename(final)
         for partial in list(self.root.rglob("*" + PARTIAL)):
-            if partial.is_dir():
+            if partial.is_dir() and not partial.is_symlink():
                 shutil.rmtree(partial)
             else:  # one that stood within another has gone with it
                 partial.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from rich.console import Console
 from core.errors import ConfigError, ManoError, MissingStageError
 from pipeline.compare import MEASURES, comparison_table, group_row, grouped
 from pipeline.config import check_command_line, load_config
-from pipeline.store import RunStore
+from pipeline.store import RunStore, write_manifest
 from pipeline.sweep import needed, take_stages, with_own_runs
 
 
@@ -56,10 +56,8 @@ def test_a_run_begins_with_the_stages_of_another(smoke: RunStore, runs_dir: Path
     take_stages(config(), begun, screen)  # what is there stays
     assert screen.export_text().count("from run 'smoke'") == 1
 
-    manifest = begun.folder("twin") / "manifest.json"
-    changed = json.loads(manifest.read_bytes()) | {"outputs": {"twin.json": "other"}}
-    manifest.unlink()  # the file is the base's too
-    manifest.write_text(json.dumps(changed))
+    # Written anew, not into: the file is the base's too.
+    write_manifest(begun.folder("twin"), begun.manifest("twin") | {"outputs": {"twin.json": "other"}})
     take_stages(config(), begun, screen)
     assert "stage 'twin' is not that of run 'smoke'" in screen.export_text()
     assert smoke.intact("twin")

@@ -19,7 +19,7 @@ from core.treatments import MAX_INTENSITY, MIN_INTENSITY
 from envs.sb3 import PatientVecEnv
 from pipeline.environments import run_world, trial_of
 from pipeline.parts import require_members
-from pipeline.store import RunStore, sha256
+from pipeline.store import RunStore, sha256, write_manifest
 
 FORMS = ("", "-Box", "-Discrete", "-MultiDiscrete")
 
@@ -112,7 +112,7 @@ def test_parts_that_do_not_fit_together_are_named(tmp_path, smoke: RunStore) -> 
     old = copy_of(smoke, tmp_path / "old")
     manifest = json.loads((old / "trials" / "manifest.json").read_text())
     del manifest["config"]["env"]["spread_limit"]
-    (old / "trials" / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(old / "trials", manifest)
     with pytest.raises(ArtifactError, match=r"another version.*env.spread_limit.*rerun with .*stage=trials") as caught:
         gym.make("Mano/Trial-v0", run=str(old))
     assert "\n" not in str(caught.value)
@@ -123,7 +123,7 @@ def rewrite(folder: Path, name: str, value: object) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / name).write_text(json.dumps(value))
     manifest["outputs"][name] = sha256(folder / name)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(folder, manifest)
 
 
 def test_disagreement_of_a_trained_twin_can_cost_and_end_an_episode(smoke: RunStore) -> None:

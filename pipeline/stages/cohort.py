@@ -11,6 +11,7 @@ from generators.labels import hidden_columns, label
 from generators.missingness import Missingness
 from generators.quality.cohort import cohort_quality
 from generators.rhythms import rhythms_from_artifact
+from pipeline.parts import check_signals
 from pipeline.quality_figures import quality_figures
 from pipeline.runner import Context, Stage
 from pipeline.shadows import shadows_of
@@ -23,6 +24,7 @@ def cohort(context: Context) -> dict[str, Any]:
     train, holdout = store.cohort("source", "train_"), store.cohort("source", "holdout_")
     generator = CalibratedProfiles.from_artifact(store.artifact("profiles", "profiles"))
     weeks = rhythms_from_artifact(store.artifact("rhythms", "rhythms"))
+    check_signals(store, weeks.signals, train, "week model", "rhythms")
     missing = Missingness.fit(train) if config.cohort.missing == "realistic" else None
     rng = numpy_generator(config.seed, "cohort")
     started = time.perf_counter()
