@@ -20,6 +20,7 @@ from pipeline import console as screen
 from pipeline.compare import compare_runs
 from pipeline.config import CONF, Config, build, check_command_line, plain
 from pipeline.dataset import export_dataset
+from pipeline.exports.command import export
 from pipeline.journey import show_journey
 from pipeline.off_policy_table import off_policy_table
 from pipeline.predict import predict
@@ -40,6 +41,7 @@ COMMANDS = {
     "trial": show_trial,
     "dataset": export_dataset,
     "compare": compare_runs,
+    "export": export,
 }
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 READ_ONLY = "choose a folder you may write to with runs_dir="
@@ -52,7 +54,7 @@ REMEDIES = {
     errno.EPERM: READ_ONLY,
 }
 # What belongs to one command, not to the run.
-PER_COMMAND = ("stage", "run", "base", "compare", "force", "patient", "input", "predict", "dataset")
+PER_COMMAND = ("stage", "run", "base", "compare", "force", "patient", "input", "predict", "dataset", "export")
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -40,6 +40,7 @@ from intervention.trial_effects import Finding
 from intervention.trials import TrialsSettings
 from intervention.twin_quality import TwinQualitySettings
 from intervention.twin_training import TwinSettings
+from pipeline.exports.settings import ExportSettings
 from pipeline.recording import DatasetSettings
 from predictor.settings import RiskSettings
 
@@ -68,6 +69,7 @@ StageName = Literal[
     "trial",
     "dataset",
     "compare",
+    "export",
 ]
 
 
@@ -147,6 +149,7 @@ class Config:
     off_policy: OffPolicySettings
     predict: PredictSettings
     dataset: DatasetSettings
+    export: ExportSettings
     published: tuple[Finding, ...]
 
 

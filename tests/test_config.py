@@ -83,4 +83,5 @@ def test_the_stages_named_are_the_stages_there_are() -> None:
         "trial",
         "dataset",
         "compare",
+        "export",
     )

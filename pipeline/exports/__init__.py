@@ -1,0 +1,1 @@
+"""A run's synthetic cohort in the formats that others read: CSV, Parquet, Croissant metadata and FHIR bundles."""
