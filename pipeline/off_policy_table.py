@@ -2,13 +2,9 @@
 
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from matplotlib.figure import Figure
 from rich.console import Group
 
 from pipeline.console import number
-from pipeline.figures import REAL, SYNTHETIC, new_figure, plain_axes
 from pipeline.trial_table import new_table, with_caption
 
 NAMES = {
@@ -65,22 +61,3 @@ def best_estimator(scores: dict[str, Any]) -> str | None:
     """Of those that see the log and nothing else, the one of the least error."""
     known = [name for name in scores if name not in ("twin", "logged_return") and scores[name]["error"] is not None]
     return min(known, key=lambda name: scores[name]["error"]) if known else None
-
-
-def off_policy_figure(table: pd.DataFrame) -> Figure:
-    """Estimate against truth, a point a policy with its interval, an estimator a panel; on the line it is right."""
-    names = [name for name in NAMES if name != "logged_return"]
-    figure = new_figure(10, 5.2)
-    truth = table["truth"]
-    low, high = truth.min() - 0.5, truth.max() + 0.5
-    for name, ax in zip(names, np.ravel(figure.subplots(2, len(names) // 2, sharex=True, sharey=True)), strict=True):
-        one = table[table["estimator"] == name]
-        colour = SYNTHETIC if name == "twin" else REAL
-        ax.vlines(one["truth"], one["low"], one["high"], color=colour, alpha=0.35)
-        ax.scatter(one["truth"], one["estimate"], color=colour, s=14)
-        ax.plot([low, high], [low, high], color="black", linewidth=0.8)
-        ax.set_xlim(low, high)
-        ax.set_ylim(low - 1, high + 1)  # importance sampling lies far outside
-        plain_axes(ax, NAMES[name], "true return", "estimate")
-        ax.label_outer()
-    return figure

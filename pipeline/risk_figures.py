@@ -31,7 +31,7 @@ def risk_figures(risk: Metrics) -> dict[str, Figure]:
         figures["confusion"] = confusion_figure(risk)
     if risk.get("decision_curve", {}).get("rows"):
         figures["decision"] = decision_figure(risk)
-    if any(_large(table) for table in risk.get("subgroups", {}).values()):
+    if any(large(table) for table in risk.get("subgroups", {}).values()):
         figures["subgroups"] = subgroup_figure(risk)
     if risk.get("early_warning"):
         figures["early"] = early_figure(risk)
@@ -154,18 +154,18 @@ def confusion_figure(risk: Metrics) -> Figure:
     return figure
 
 
-def _large(table: Metrics) -> dict[str, Metrics]:
+def large(table: Metrics) -> dict[str, Metrics]:
     """The groups with enough persons, as many as a figure holds."""
     return dict([item for item in ordered(table["groups"]) if not item[1].get("small")][:SHOWN_GROUPS])
 
 
 def subgroup_figure(risk: Metrics) -> Figure:
     """Recall, false alarms and calibration of every group with its interval, beside all persons."""
-    shown = [_large(table) for table in risk["subgroups"].values()]
+    shown = [large(table) for table in risk["subgroups"].values()]
     rows = [(f"{name} ({row['n']:,})", row) for groups in shown for name, row in groups.items()]
     figure = new_figure(10, 0.32 * len(rows) + 1.7)
     small = few(risk["subgroups"])
-    headed(figure, _widest(risk["subgroups"]) + (f"; too few to say: {small}" if small else ""))
+    headed(figure, widest(risk["subgroups"]) + (f"; too few to say: {small}" if small else ""))
     for ax, (rate, label) in zip(figure.subplots(1, 3, sharey=True), RATES, strict=True):
         for y, (_, row) in enumerate(rows):
             interval = row.get("intervals", {}).get(rate)
@@ -175,9 +175,9 @@ def subgroup_figure(risk: Metrics) -> Figure:
                 ax.plot(row[rate], y, "o", color=SYNTHETIC, markersize=5)
             if rate == "ece" and known(row.get("ece_floor")) is not None:
                 ax.plot(row["ece_floor"], y, "|", color="black", markersize=11)
-        everybody = _everybody(risk, rate)
-        if everybody is not None:
-            ax.axvline(everybody, color="black", linewidth=0.8, linestyle=":")
+        whole = everybody(risk, rate)
+        if whole is not None:
+            ax.axvline(whole, color="black", linewidth=0.8, linestyle=":")
         for edge in np.cumsum([len(groups) for groups in shown])[:-1]:
             ax.axhline(edge - 0.5, color=GREY, linewidth=0.8)
         ax.set_yticks(range(len(rows)), [name for name, _ in rows])
@@ -189,7 +189,7 @@ def subgroup_figure(risk: Metrics) -> Figure:
     return figure
 
 
-def _everybody(risk: Metrics, rate: str) -> float | None:
+def everybody(risk: Metrics, rate: str) -> float | None:
     """The rate among all; none for ECE, which is larger in small groups by luck alone."""
     if rate == "recall":
         return known(risk.get("recall_high"))
@@ -199,7 +199,7 @@ def _everybody(risk: Metrics, rate: str) -> float | None:
     return None
 
 
-def _widest(subgroups: Metrics) -> str:
+def widest(subgroups: Metrics) -> str:
     """The largest gap in recall between two groups of a column."""
     gaps = {column: known(table["gaps"].get("recall")) for column, table in subgroups.items()}
     found = {column: gap for column, gap in gaps.items() if gap is not None}

@@ -51,7 +51,8 @@ from intervention.stochastic import (
 )
 from pipeline.config import load_config
 from pipeline.off_policy import off_policy
-from pipeline.off_policy_table import NAMES, off_policy_figure, off_policy_table
+from pipeline.off_policy_table import NAMES, best_estimator, off_policy_table
+from pipeline.report.policy import off_policy as off_policy_figure
 from pipeline.runner import Context
 from pipeline.store import RunStore
 from pipeline.tracker import RunTracker
@@ -380,7 +381,8 @@ def test_the_stage_writes_every_estimate_and_shows_it(smoke: RunStore, tmp_path:
     assert not table.groupby("policy")["truth"].nunique().gt(1).any() and table["truth"].nunique() > 15
     console.print(off_policy_table(found))
     assert "fitted Q evaluation" in console.export_text()
-    assert len(off_policy_figure(table).axes) == len(NAMES) - 1
+    figure = off_policy_figure(table, found)
+    assert len(figure.charts) == len(NAMES) - 1 and NAMES[best_estimator(found["estimators"])] in figure.title
     assert off_policy(replace(context, config=load_config(["preset=smoke"]))) == {}
 
 
