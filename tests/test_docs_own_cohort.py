@@ -89,6 +89,6 @@ def test_the_whole_way(folder: Path) -> None:
     for stage in ("profiles", "rhythms", None):
         run_here(*of_stage(stage), *TINY)
     assert (folder / "runs/mine/report/report.html").is_file()
-    assert "patient" in run_here(*of_stage("journey"), *TINY)
+    assert "of the synthetic cohort" in run_here(*of_stage("journey"), *TINY)
     run_here(*of_stage("predict"), *TINY)
     assert len((folder / "scores.csv").read_text().splitlines()) == 81  # a line per person below the header
