@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from core.errors import ConfigError, ManoError
 from pipeline import console as screen
+from pipeline.audit import audit, recorded
 from pipeline.compare import compare_runs
 from pipeline.config import CONF, Config, build, check_command_line, plain
 from pipeline.dataset import export_dataset
@@ -37,12 +38,12 @@ from pipeline.trial import show_trial
 # What reads a finished run and changes none of its stages.
 COMMANDS = {
     "journey": show_journey,
-    "predict": predict,
     "trial": show_trial,
-    "dataset": export_dataset,
     "compare": compare_runs,
-    "export": export,
+    "audit": audit,
 }
+# What reads one as well and writes files of its own, which it returns: these are recorded.
+WRITING = {"predict": predict, "dataset": export_dataset, "export": export}
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 READ_ONLY = "choose a folder you may write to with runs_dir="
 REMEDIES = {
@@ -108,6 +109,11 @@ def execute(config: Config, console: Console, overrides: Sequence[str] = ()) -> 
     """Run what the configuration asks for; ``overrides`` are the words it was asked with."""
     options = " ".join(word for word in overrides if re.split(r"[=.]", word.lstrip("+~"))[0] not in PER_COMMAND)
     store = RunStore(Path(config.runs_dir) / config.run, options)
+    if config.stage in WRITING:
+        files = [Path(path) for path in (config.input, config.predict.profiles) if path]
+        with recorded(store, config, config.stage, overrides, files) as record:
+            record.outputs = WRITING[config.stage](config, store, console)
+        return
     if config.stage in COMMANDS:
         COMMANDS[config.stage](config, store, console)
         return
@@ -126,7 +132,8 @@ def execute(config: Config, console: Console, overrides: Sequence[str] = ()) -> 
                             f"  [yellow]note[/] stage '{name}' was made with other settings than these, and is used as it is"
                         )
                 shown.begin(stage.name)
-                ran = run_stage(stage, config, store, console, force=config.force)
+                with recorded(store, config, stage.name, overrides, stage.files(config)) as record:
+                    record.ran = ran = run_stage(stage, config, store, console, force=config.force)
                 shown.end(stage.name, ran, screen.headline(stage.name, store.metrics(stage.name)))
                 if config.stage in QUALITY_STAGES or (ran and stage.name == "cohort"):
                     console.print(stage_quality(stage.name, store))

@@ -69,6 +69,7 @@ StageName = Literal[
     "trial",
     "dataset",
     "compare",
+    "audit",
     "export",
 ]
 

@@ -61,8 +61,8 @@ class Tally:
     megabytes: float
 
 
-def export_dataset(config: Config, store: RunStore, console: Console) -> None:
-    """Simulate the episodes, write them as a Minari dataset, and say how to read it.
+def export_dataset(config: Config, store: RunStore, console: Console) -> list[Path]:
+    """Simulate the episodes, write them as a Minari dataset, and say how to read it; returns its head.
 
     Raises:
         ConfigError: Minari is not installed, or the options exclude each other.
@@ -91,6 +91,7 @@ def export_dataset(config: Config, store: RunStore, console: Console) -> None:
             tally = write(config, store, world, run, partial / "data", facts, tracker)
         name_namespaces(folder, name)
     show(console, store, settings, folder, name, tally, facts, time.perf_counter() - started)
+    return [folder / name / "data" / "metadata.json"]
 
 
 def check(settings: DatasetSettings, store: RunStore) -> None:

@@ -26,7 +26,7 @@ from generators.sources.scored import Scorable, Tally, read_scorable
 from generators.sources.scored_layout import Inputs, Layout, layout_of
 from pipeline.config import Config, PredictSettings, plain
 from pipeline.parts import load_risk
-from pipeline.scores_file import refuse_to_replace, write_scores
+from pipeline.scores_file import beside, refuse_to_replace, write_scores
 from pipeline.store import RunStore
 from pipeline.terminal.table import Table
 from pipeline.tracker import RunTracker
@@ -46,8 +46,8 @@ class Clock:
     drivers: float
 
 
-def predict(config: Config, store: RunStore, console: Console) -> None:
-    """Score ``input=`` with the run's risk model, write the scores and say what was found.
+def predict(config: Config, store: RunStore, console: Console) -> list[Path]:
+    """Score ``input=`` with the run's risk model, write the scores and say what was found; returns the files written.
 
     Raises:
         MissingStageError: the run has no risk model. ArtifactError: its files are damaged.
@@ -88,6 +88,7 @@ def predict(config: Config, store: RunStore, console: Console) -> None:
     }
     write_scores(output, scores, layout, files, facts, tracker)
     show(console, scores, found.tally, float(model.alarm), settings, output, clock)
+    return [output, beside(output)]
 
 
 def layout_for(settings: PredictSettings, store: RunStore, inputs: Inputs) -> Layout:

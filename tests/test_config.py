@@ -83,5 +83,6 @@ def test_the_stages_named_are_the_stages_there_are() -> None:
         "trial",
         "dataset",
         "compare",
+        "audit",
         "export",
     )

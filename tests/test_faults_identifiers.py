@@ -54,7 +54,9 @@ def test_they_are_told_by_name_and_by_value(kind: str) -> None:
     assert list(drop_columns(table, (), "drop", notes)) == ["age"] and notes.said("left out columns remark")
     assert list(drop_columns(table, ("remark",), "refuse", notes)) == ["age"]
     assert list(drop_columns(table, (), "refuse", notes, ("remark",))) == ["age", "remark"]
-    with pytest.raises(DataError, match=r"source.allow_identifiers names column 'remarks', expected one of age, remark"):
+    with pytest.raises(
+        DataError, match=r"source.allow_identifiers names column 'remarks', expected one of age, remark"
+    ):
         drop_columns(table, (), "refuse", notes, ("remarks",))
 
 

@@ -164,7 +164,10 @@ def _twin(frames: dict[str, pd.DataFrame]) -> None:
     ("change", "message"),
     [
         (_rename, "column 'heart_rate' is missing .*did you mean 'heartrate'"),
-        (_set("daily", 3, "stress", "high"), "column 'stress' holds 'high' at line 5 \\(1 of 336 rows\\), expected a number"),
+        (
+            _set("daily", 3, "stress", "high"),
+            "column 'stress' holds 'high' at line 5 \\(1 of 336 rows\\), expected a number",
+        ),
         (_set("daily", 4, "stress", 11), "holds '11' at line 6 .*expected 1 to 10 1-10"),
         (_minutes, "expected 0 to 14 h; observed .* to .*, median .*in minutes"),
         (_set("daily", 1, "date", "2024-01-01"), "two rows for one day, the second at line 3 .*for 2024-01-01"),
@@ -174,9 +177,15 @@ def _twin(frames: dict[str, pd.DataFrame]) -> None:
         (_twin, "a person stands twice, again at line 26"),
         (_few, "5 persons with a usable week, expected at least 20"),
         (_set("profiles", 2, "age", "forty"), "column 'age' holds 'forty' at line 4 \\(1 of 24 rows\\) among numbers"),
-        (_set("profiles", 2, "age", "inf"), "column 'age' holds 'inf' at line 4 \\(1 of 24 rows\\), expected a finite number"),
+        (
+            _set("profiles", 2, "age", "inf"),
+            "column 'age' holds 'inf' at line 4 \\(1 of 24 rows\\), expected a finite number",
+        ),
         (_set("daily", 4, "heart_rate", "inf"), "column 'heart_rate' holds 'inf' at line 6"),
-        (_set("daily", 4, "heart_rate", "65,5"), "holds '65,5' at line 6 .*, expected a number; set \"data.decimal=','\""),
+        (
+            _set("daily", 4, "heart_rate", "65,5"),
+            "holds '65,5' at line 6 .*, expected a number; set \"data.decimal=','\"",
+        ),
         (_set("profiles", 2, "person", "NA"), "column 'person' is empty at line 4"),
         (_set("daily", slice(None), "stress", None), "0 persons with a usable week"),
         (_set("profiles", slice(None), "age", None), "column 'age' is empty for everybody used; leave it out"),

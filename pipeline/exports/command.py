@@ -31,8 +31,8 @@ WARNING = "Research simulator, not medical advice. Not to be used for any decisi
 NEEDS = {"croissant": "mlcroissant", "fhir": "fhir.resources"}  # of a format: the library, in an extra of its name
 
 
-def export(config: Config, store: RunStore, console: Console) -> None:
-    """Write the synthetic cohort in ``export.format`` and say what was written.
+def export(config: Config, store: RunStore, console: Console) -> list[Path]:
+    """Write the synthetic cohort in ``export.format`` and say what was written; returns the files but single bundles.
 
     Raises:
         ConfigError: the format needs a library that is not installed.
@@ -61,6 +61,7 @@ def export(config: Config, store: RunStore, console: Console) -> None:
         written += write_bundles(folder / "fhir", cohort, config, store)
     seconds = time.perf_counter() - started
     show(console, store, folder, written, len(cohort), seconds)
+    return [path for path in written if path.parent == folder]
 
 
 def require(name: str) -> None:
