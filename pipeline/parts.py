@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -20,9 +20,6 @@ from intervention.policy import DualHeadAgent
 from intervention.twin import Twin, TwinDynamics
 from pipeline.store import RunStore
 from predictor.dual_lstm import DualLSTMRisk
-
-if TYPE_CHECKING:  # the configuration reads settings of what is made of these parts
-    from pipeline.config import Config
 
 S = TypeVar("S")
 # Latent responses follow from (seed, patient id), and ids are row numbers: another seed keeps held-out patients from
@@ -137,11 +134,14 @@ def twin_world(patients: Patients, risk: RiskModel, twin: Twin, env: EnvSettings
     return World(patients, TwinDynamics(twin, patients), risk, env)
 
 
-def worlds(config: "Config", store: RunStore, patients: Patients, trial_seed: int) -> dict[str, World]:
+def worlds(
+    store: RunStore, patients: Patients, trial: TrialSettings, env: EnvSettings, trial_seed: int
+) -> dict[str, World]:
+    """Trial and the run's Twin over these patients, by name."""
     risk = load_risk(store)
     return {
-        "trial": trial_world(patients, risk, config.trial, config.env, trial_seed),
-        "twin": twin_world(patients, risk, load_twin(store), config.env),
+        "trial": trial_world(patients, risk, trial, env, trial_seed),
+        "twin": twin_world(patients, risk, load_twin(store), env),
     }
 
 

@@ -21,6 +21,7 @@ from intervention.explanation import TreePolicy, fidelity, grow_tree, readable_n
 from intervention.policy import DualHeadAgent
 from intervention.prescriptions import with_risk_before
 from intervention.twin import TwinDynamics
+from pipeline.cards.policy import CARD, policy_card
 from pipeline.config import Config
 from pipeline.off_policy import off_policy
 from pipeline.parts import (
@@ -33,7 +34,6 @@ from pipeline.parts import (
     synthetic_patients,
     worlds,
 )
-from pipeline.policy_card import CARD, policy_card
 from pipeline.prescriptions import baseline_risk, prescriptions, safety
 from pipeline.runner import Context, Stage
 from pipeline.store import RunStore, write_bytes
@@ -46,7 +46,7 @@ def evaluate(context: Context) -> dict[str, Any]:
     config, store, settings = context.config, context.store, context.config.evaluate
     patients = holdout_patients(store, config.env)
     rows = torch.arange(min(len(patients), settings.patients))
-    world = worlds(config, store, patients, config.seed + HELD_OUT_SEED)
+    world = worlds(store, patients, config.trial, config.env, config.seed + HELD_OUT_SEED)
     seeds = [config.seed + index for index in range(settings.seeds)]
     agents = read_agents(store)
     learned = {name: agent for name, agent in agents.items() if name.startswith(PPO)}
@@ -120,7 +120,7 @@ def scores(config: Config, episodes: pd.DataFrame, in_twin: pd.DataFrame) -> dic
 def explaining_tree(config: Config, store: RunStore, agent: Learned) -> TreePolicy:
     """A small tree that imitates the agent, grown on synthetic patients."""
     settings = config.evaluate
-    training = worlds(config, store, synthetic_patients(store, config.env), config.seed)["trial"]
+    training = worlds(store, synthetic_patients(store, config.env), config.trial, config.env, config.seed)["trial"]
     rows = torch.arange(min(len(training.patients), settings.tree_patients))
     return grow_tree(
         agent,

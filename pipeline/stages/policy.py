@@ -64,7 +64,7 @@ def train_in(
     context = replace(context, tracker=cast(Any, tracker))
     config, store = context.config, context.store
     patients = synthetic_patients(store, config.env)
-    world = worlds(config, store, patients, config.seed)[where]
+    world = worlds(store, patients, config.trial, config.env, config.seed)[where]
     # The training draws its environments' seeds anew in every leg, from the policy's own.
     env = PatientVecEnv(
         world.patients, world.dynamics, world.risk_model, world.settings, config.policy.environments, seed=0
