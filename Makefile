@@ -1,10 +1,13 @@
-.PHONY: test test-slow lint format types demo smoke bench bench-generators bench-risk ci
+.PHONY: test test-slow faults lint format types demo smoke bench bench-generators bench-risk ci
 
 test:        ## what the README's test command runs
 	python -m pytest
 
 test-slow:   ## the long ones as well
 	python -m pytest -m "slow or not slow"
+
+faults:      ## what may befall a run, in full, with a tally: killed, corrupted, forged, out of disk, under load; about an hour
+	PYTHONPATH=tests python -m pytest -n 0 -p helpers_faults -m "slow or not slow" tests/test_faults_*.py tests/test_store.py
 
 lint:
 	ruff check .

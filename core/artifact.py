@@ -27,7 +27,7 @@ def reading(what: str, stage: str) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArtifactError(
             f"{what}: made by another version, or incomplete ({cause}); make it again with stage={stage} force=true"

@@ -80,7 +80,7 @@ def rhythms_from_artifact(artifact: Artifact) -> RhythmModel:
     kind = artifact.meta.get("kind")
     if kind not in models:
         raise ArtifactError(
-            f"rhythm model is of kind '{kind}', expected one of {', '.join(models)}; train it again with stage=rhythms"
+            f"rhythm model is of kind '{kind}', expected one of {', '.join(models)}; train it again with stage=rhythms force=true"
         )
     with reading("rhythm model", "rhythms"):
         return models[kind].from_artifact(artifact)

@@ -68,7 +68,7 @@ class WeekSpace:
         found = artifact.meta.get("kind")
         if found != kind:
             raise ArtifactError(
-                f"rhythm model is of kind '{found}', expected '{kind}'; train it again with stage=rhythms"
+                f"rhythm model is of kind '{found}', expected '{kind}'; train it again with stage=rhythms force=true"
             )
         signals = tuple(Signal(**signal) for signal in artifact.meta["signals"])
         margins = RankGauss(tuple(artifact.tensors[f"margin.{k}"].numpy() for k in range(len(signals))))

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from core.artifact import reading
 from core.cohort import Cohort
 from core.errors import ArtifactError, ConfigError, DataError
 from core.patients import Patients, from_cohort
@@ -38,17 +39,21 @@ class World:
 
 
 def load_risk(store: RunStore) -> DualLSTMRisk:
-    return DualLSTMRisk.from_artifact(store.artifact("risk", "risk")).eval()
+    with reading("risk model", "risk"):
+        return DualLSTMRisk.from_artifact(store.artifact("risk", "risk")).eval()
 
 
 def load_twin(store: RunStore) -> Twin:
-    return Twin.from_artifact(store.artifact("twin", "twin"))
+    with reading("twin", "twin"):
+        return Twin.from_artifact(store.artifact("twin", "twin"))
 
 
 def load_agent(store: RunStore, seed: int | None = None) -> DualHeadAgent:
     """The agent of one policy seed; None takes the first."""
     index = store.read_json("policy", "policy.json")
-    return DualHeadAgent.from_artifact(store.artifact("policy", f"agent_{index['seeds'][0] if seed is None else seed}"))
+    with reading("policy", "policy"):
+        name = f"agent_{index['seeds'][0] if seed is None else seed}"
+        return DualHeadAgent.from_artifact(store.artifact("policy", name))
 
 
 def patients_in_care(cohort: Cohort, risk: DualLSTMRisk, settings: EnvSettings, what: str) -> Patients:

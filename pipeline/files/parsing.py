@@ -54,7 +54,11 @@ def parse_arrays(data: bytes) -> dict[str, np.ndarray]:
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         if not isinstance(arrays, np.lib.npyio.NpzFile):
             raise ValueError("one array, expected an archive of named ones")
-        return {key: arrays[key] for key in arrays.files}
+        found = {key: arrays[key] for key in arrays.files}
+    for key, value in found.items():  # of any other member numpy hands out the bytes
+        if not isinstance(value, np.ndarray):
+            raise ValueError(f"'{key}' is no array")
+    return found
 
 
 def parse_frame(data: bytes) -> pd.DataFrame:
