@@ -40,7 +40,8 @@ def policy_figures(evaluate: Metrics, policy: Metrics) -> dict[str, Figure]:
     figures = {"policies": policies(evaluate), "trade": trade(evaluate)}
     if evaluate.get("prescribed"):
         figures["prescribed"] = prescribed(evaluate)
-    if evaluate.get("subgroups"):
+    tables = (evaluate.get("subgroups") or {}).values()
+    if any(row["persons"] >= FEWEST for table in tables for row in table.values()):
         figures["groups"] = groups(evaluate)
     if evaluate.get("dose_saved"):
         figures["rivals"] = rivals(evaluate)
