@@ -38,6 +38,8 @@ def files_of(store: RunStore) -> dict[str, str]:
         for stage in STAGES
         for name, digest in store.manifest(stage.name)["outputs"].items()
         if name not in ("metrics.json", "summary.json", "report.html", "overview.png")  # these hold times
+        and not name.endswith("_card.md")
+        and name != "cards/tripod_ai.md"  # and these the run's name
     }
 
 

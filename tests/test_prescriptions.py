@@ -17,7 +17,8 @@ from intervention.prescriptions import (
     who_gets_what,
     with_risk_before,
 )
-from pipeline.policy_card import contraindications, table
+from pipeline.cards.markdown import table
+from pipeline.cards.policy import contraindications
 from pipeline.prescription_table import verdict
 from pipeline.prescriptions import grouped
 from pipeline.store import RunStore

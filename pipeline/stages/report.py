@@ -4,6 +4,7 @@ from typing import Any
 
 from generators.sources import rhythm_origin
 from pipeline import figures
+from pipeline.cards.writing import write_cards
 from pipeline.console import display_name, number
 from pipeline.off_policy_table import NAMES as ESTIMATORS
 from pipeline.prescription_table import tree_sentences
@@ -42,6 +43,7 @@ def report(context: Context) -> Metrics:
     context.tracker.figure("report/policies", figures.policies_figure(evaluate))
     write_bytes(context.out / "overview.png", figures.png(figures.overview_figure(holdout, synthetic, evaluate)))
     write_json(context.out / "summary.json", summary)
+    write_cards(context.config, store, context.out)
     return {"page_bytes": len(page), "figures": {name: figure.title for name, figure in drawn.items()}}
 
 

@@ -1,9 +1,8 @@
 """The policy card: what an agent is for, what it was trained on, what it does and to whom, and what it is not (after
 Mitchell et al. 2019, "Model cards for model reporting"). Every number comes from the run's manifests and metrics."""
 
-from typing import Any
-
 from core.treatments import TREATMENTS
+from pipeline.cards.markdown import Metrics, card, table
 from pipeline.config import Config
 from pipeline.console import display_name
 from pipeline.prescription_table import (
@@ -18,14 +17,13 @@ from pipeline.prescription_table import (
 )
 
 CARD = "policy_card.md"
-Metrics = dict[str, Any]
 WORLDS = {"twin": "the Twin, a model learned from virtual trials", "trial": "Trial, the simulator's ground truth"}
 
 
 def policy_card(evaluate: Metrics, made: Metrics, config: Config) -> str:
     """Markdown; ``evaluate`` are that stage's metrics, ``made`` the policy stage's manifest."""
-    parts = [
-        ("Policy card", purpose(config)),
+    sections = [
+        ("Intended use", purpose(config)),
         ("Limits", limits(evaluate)),
         ("Training", training(made)),
         ("Contraindications", contraindications(made["config"]["policy"]["contraindications"])),
@@ -37,16 +35,12 @@ def policy_card(evaluate: Metrics, made: Metrics, config: Config) -> str:
         ("Return against adverse events", safety(evaluate)),
         ("The tree that explains it", [*tree_sentences(evaluate), f"```\n{evaluate['tree']}\n```"]),
     ]
-    (title, first), *rest = parts
-    sections = [f"# {title}: {config.run}", *first]
-    for heading, lines in rest:
-        sections += [f"## {heading}", *lines]
-    return "\n\n".join(sections) + "\n"
+    return card(f"Policy card: {config.run}", sections)
 
 
 def purpose(config: Config) -> list[str]:
     return [
-        "**Not medical advice.** This policy treats simulated patients. It was never tried on a person and must not choose "
+        "This policy treats simulated patients. It was never tried on a person and must not choose "
         "anybody's treatment.",
         "Intended use: research on sequential treatment decisions in simulation: methods, evaluation, teaching. It chooses each "
         f"week, for up to {config.env.horizon} weeks, one of {', '.join(map(treatment_name, TREATMENTS))} and its intensity. "
@@ -168,9 +162,3 @@ def safety(evaluate: Metrics) -> list[str]:
         for name, (adverse, earned) in evaluate["safety"].items()
     ]
     return ["The policies that no other beats in both.", table(["policy", "adverse events", "return"], rows)]
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table; what stands in a cell cannot end it."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
