@@ -8,28 +8,18 @@ Patients, luck, intervals and baselines are those of the run's evaluate stage, s
 
 import argparse
 import re
-from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
-from core.protocols import NullTracker
-from core.random import numpy_generator
 from core.treatments import TREATMENTS
-from envs.rewards import EnvSettings
 from envs.simulation import Simulation
-from envs.trial import TrialSettings
-from intervention.baselines import Action, Memoryless, Policy, standard_policies
-from intervention.evaluation import EvaluateSettings, normalised_score, run_policies, summarise
+from intervention.baselines import Action, Memoryless
 from pipeline.command import one_line_errors
 from pipeline.environments import open_run
-from pipeline.parts import HELD_OUT_SEED, holdout_patients, load_risk, section, simulations, trial_world
-from pipeline.stages.evaluate import by_person, read_agents
-from pipeline.store import RunStore
+from pipeline.judge import judge, table_of
 
 CBT, EXERCISE = TREATMENTS.index("cbt"), TREATMENTS.index("exercise")
-FLOOR, CEILING = "none", "privileged"  # what scores 0 and 1
 
 
 class SleepFirst(Memoryless):
@@ -46,42 +36,9 @@ class SleepFirst(Memoryless):
         return torch.where(poor, CBT, EXERCISE), (0.3 + 0.5 * risk).clamp(0.3, 0.7)
 
 
-def judge(store: RunStore, own: dict[str, Policy]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """The table of ``own`` policies and the standard ones, and the score and interval of every one between the two ends.
-
-    Raises:
-        MissingStageError: the run has not been evaluated. ConfigError: it has no privileged agent to score 1.
-    """
-    settings = section(store, "evaluate", "evaluate", EvaluateSettings)
-    trial, env = section(store, "evaluate", "trial", TrialSettings), section(store, "evaluate", "env", EnvSettings)
-    seed = store.manifest("evaluate")["seed"]
-    patients, agents = holdout_patients(store, env), read_agents(store)
-    rows = torch.arange(min(len(patients), settings.patients))
-    world = trial_world(patients, load_risk(store), trial, env, seed + HELD_OUT_SEED)
-    policies = standard_policies((), settings.stepped_care) | agents | own
-    seeds = [seed + index for index in range(settings.seeds)]
-    episodes = run_policies(policies, simulations(world, rows), rows, seeds, NullTracker())
-    episodes = by_person(episodes, pd.Series(store.cohort("source", "holdout_").person))
-    rng, how = numpy_generator(seed, "own policy"), (settings.resamples, settings.confidence)
-    table = summarise(episodes, rng, *how)
-    return table, {name: normalised_score(episodes, name, FLOOR, CEILING, rng, *how) for name in table}
-
-
-def span(value: float | None, interval: list[float] | None, digits: int) -> str:
-    if value is None or interval is None:
-        return ""
-    return f"{value:.{digits}f} ({interval[0]:.{digits}f} to {interval[1]:.{digits}f})"
-
-
 def main(run: str) -> None:
     torch.set_num_threads(1)
-    table, scores = judge(open_run(run), {"sleep first": SleepFirst()})
-    print(
-        f"{'policy':<14}{'return (95 % CI)':>22}{'remission':>11}{'dose-weeks':>12}{'adverse':>9}{'score (95 % CI)':>24}"
-    )
-    for name, row in sorted(table.items(), key=lambda item: -item[1]["return"]):
-        means = f"{row['remission']:>11.1%}{row['dose_weeks']:>12.1f}{row['adverse_events']:>9.2f}"
-        print(f"{name:<14}{span(row['return'], row['return_ci'], 2):>22}{means}{span(*scores[name], 3):>24}")
+    print(table_of(*judge(open_run(run), {"sleep first": SleepFirst()})))
 
 
 if __name__ == "__main__":

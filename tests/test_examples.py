@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from intervention.baselines import standard_policies
 from pipeline.store import RunStore
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -37,7 +38,7 @@ def test_ones_own_policy_stands_in_the_table_of_the_run(smoke: RunStore, monkeyp
     monkeypatch.syspath_prepend(EXAMPLES)
     example = importlib.import_module("own_policy")
     table, scores = example.judge(
-        smoke, {"own": example.SleepFirst(), "the same as none": example.standard_policies((), None)["none"]}
+        smoke, {"own": example.SleepFirst(), "the same as none": standard_policies((), None)["none"]}
     )
     metrics = smoke.metrics("evaluate")
     for name in ("none", "random", "stepped_care", "ppo", "privileged"):
