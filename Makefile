@@ -1,4 +1,4 @@
-.PHONY: test test-slow faults lint format types demo smoke bench bench-generators bench-risk ci
+.PHONY: test test-slow faults lint format types demo smoke bench bench-generators bench-risk bench-agents ci
 
 test:        ## what the README's test command runs
 	python -m pytest
@@ -37,6 +37,9 @@ bench-generators:  ## the generators beside plain baselines and real people: abo
 
 bench-risk:  ## the risk model beside baselines and the ceiling: about ten minutes on one thread
 	python benchmarks/risk.py
+
+bench-agents:  ## stable-baselines3's own agents beside the dual head, in the demo's Twin: about ten minutes on one thread
+	python benchmarks/agents.py
 
 ci:
 	.ci/run
