@@ -1,4 +1,4 @@
-"""The pages in docs/ name what is there, and what they promise about another treatment holds."""
+"""The pages in docs/ and examples/ name what is there, and what they promise about another treatment holds."""
 
 import re
 import subprocess
@@ -14,7 +14,7 @@ from pipeline.config import load_config
 from pipeline.stages import STAGES
 from pipeline.store import RunStore
 
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "examples/README.md"]
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 ROOMS = [path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")]
 
@@ -24,7 +24,7 @@ def text_of(page: Path) -> str:
     return re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.stem}")
 def test_a_page_names_what_is_there(page: Path) -> None:
     text = text_of(page)
     named = {word for word in re.findall(r"`([\w/.-]+)`", text) if word.split("/")[0] in ROOMS and "/" in word}
