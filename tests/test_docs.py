@@ -16,7 +16,9 @@ from pipeline.store import RunStore
 
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "examples/README.md"]
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
-ROOMS = [path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")]
+ROOMS = [
+    path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".") and path.name != "runs"
+]
 
 
 def text_of(page: Path) -> str:
