@@ -10,7 +10,6 @@ import os
 import resource
 import shutil
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -106,11 +105,10 @@ def untouched(store: RunStore, before: dict[str, str], but: tuple[str, ...] = ()
     return not lost
 
 
-def leftovers(store: RunStore) -> list[Path]:
-    """What only an interrupted process leaves."""
-    return [
-        path for path in store.root.rglob("*") if path.name.endswith((PARTIAL, PREVIOUS)) or path.name == "checkpoints"
-    ]
+def leftovers(store: RunStore, checkpoints: bool = True) -> list[Path]:
+    """What only an interrupted process leaves: half-written files and folders, and the checkpoints it could go on from."""
+    kinds = (PARTIAL, PREVIOUS, *((".checkpoint",) if checkpoints else ()))
+    return [path for path in store.root.rglob("*") if path.name.endswith(kinds)]
 
 
 def copy_of(smoke: RunStore, folder: Path) -> RunStore:
@@ -166,11 +164,16 @@ def _send(child: BaseProcess, number: int, after: float) -> None:
 def _child(line: list[str], said: str, strike: Strike | None) -> None:
     paper = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(paper, 1), os.dup2(paper, 2)
-    from pipeline.command import run
+    from pipeline.command import execute, one_line_errors
+    from pipeline.config import load_config
+    from pipeline.console import console
 
-    if strike is not None:
-        strike()
-    sys.exit(run(line))
+    # As the command does it, but for Hydra's own checks of the line, which take longer than most stages here.
+    with one_line_errors(line):
+        config = load_config(line)
+        if strike is not None:
+            strike()
+        execute(config, console(), line)
 
 
 # What may befall them. A stroke is a moment at which what lies on disk changes its meaning.
