@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from core.errors import NumericalError
+from core.gradients import clip
 from core.patients import Patients
 from core.protocols import Tracker
 from core.random import numpy_generator, torch_generator
@@ -120,7 +121,7 @@ def _fit(
             raise NumericalError(f"twin: loss is {loss.item()} at step {step}; lower twin.learning_rate")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), settings.gradient_clip)
+        clip(net.parameters(), settings.gradient_clip, f"twin, step {step}", "twin.learning_rate")
         optimizer.step()
         schedule.step()
         at = member * settings.steps + step

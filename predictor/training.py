@@ -15,6 +15,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from core.cohort import RISK_CLASSES, Cohort, require_classes
 from core.encoding import ProfileEncoder, WeekScaler
 from core.errors import NumericalError
+from core.gradients import clip
 from core.protocols import Tracker
 from core.random import numpy_generator, seeded_init, torch_generator
 from core.signals import DAYS
@@ -213,7 +214,7 @@ def descend(
             group["lr"] = group["peak"] * pace(age, recipe.steps)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        clip(model.parameters(), 1.0, f"risk, step {step}", "risk.graded.rate or risk.sharp.rate")
         optimizer.step()
         follow(averaged, model, min(settings.average, (1 + age) / (10 + age)))  # a short memory while weights move fast
         total += loss.item()
