@@ -57,7 +57,9 @@ def test_a_run_leaves_what_it_promises(smoke: RunStore) -> None:
         "level_gain",
     ]  # fmt: skip
     page = (smoke.folder("report") / "report.html").read_text()
-    assert not re.search(r"<(?:link|img|iframe)\b|<script[^>]*\bsrc|https?://|@import|url\(", page.replace(get_plotlyjs(), ""))
+    assert not re.search(
+        r"<(?:link|img|iframe)\b|<script[^>]*\bsrc|https?://|@import|url\(", page.replace(get_plotlyjs(), "")
+    )
 
 
 def test_the_screen_tells_the_story(smoke_output: str) -> None:

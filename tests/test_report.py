@@ -18,13 +18,14 @@ from core.signals import DEFAULT_SIGNALS
 from pipeline.config import load_config
 from pipeline.quality_table import quality_rows
 from pipeline.report.charts import Figure, plain
-from pipeline.report.cohort import FEWEST, cohort_figures, fan, privacy, profiles, shown_share, told_apart, way
-from pipeline.report.journey import CHOICES, journey
+from pipeline.report.cohort import FEWEST, cohort_figures, fan, profiles, shown_share
+from pipeline.report.journey import CHOICES, Journey, journey
 from pipeline.report.page import embed, render
 from pipeline.report.policy import policies, policy_figures, spoken, trade
+from pipeline.report.quality import privacy, told_apart, way
 from pipeline.report.risk import risk_charts, roc, wilson
 from pipeline.report.twin import coverage, remission
-from pipeline.report.worlds import judges
+from pipeline.report.worlds import Judges, judges
 from pipeline.runner import Context
 from pipeline.stages.report import drawings, summarised, words
 from pipeline.store import RunStore
@@ -139,15 +140,21 @@ def test_a_band_with_a_few_persons_beyond_it_is_not_drawn() -> None:
     assert [len(fan(days[:n])) for n in (200, 10 * FEWEST, 10 * FEWEST - 1, 4 * FEWEST - 1)] == [2, 2, 1, 0]
 
 
-def test_of_real_persons_no_journey_is_shown(smoke: RunStore, tmp_path: Path) -> None:
-    for data, who in ((), "Held-out"), (("data=lifesnaps",), "Synthetic"):
-        config = context_of(smoke, tmp_path, *data).config
-        shown = journey(config, smoke, judges(config, smoke))
-        assert shown.who.startswith(who) and shown.figure.beside.startswith(who)
+@pytest.fixture(scope="module")
+def of_real_persons(smoke: RunStore, tmp_path_factory: pytest.TempPathFactory) -> tuple[Context, Judges, Journey]:
+    """As if the source of the run were a table of real persons."""
+    context = context_of(smoke, tmp_path_factory.mktemp("real"), "data=lifesnaps")
+    worlds = judges(context.config, smoke)
+    return context, worlds, journey(context.config, smoke, worlds)
+
+
+def test_of_real_persons_no_journey_is_shown(smoke: RunStore, of_real_persons: tuple[Context, Judges, Journey]) -> None:
+    shown = of_real_persons[2]
+    assert shown.who.startswith("Synthetic") and shown.figure.beside.startswith("Synthetic")
+    assert "Held-out person" in (smoke.folder("report") / "report.html").read_text()  # of the reference population
     arms = shown.data["arms"]
-    assert len(arms) == len(CHOICES) + 1 and set(arms["agent"]["given"]["shares"]) == {
-        t for t, _ in shown.data["treatments"]
-    }
+    assert len(arms) == len(CHOICES) + 1
+    assert set(arms["agent"]["given"]["shares"]) == {name for name, _ in shown.data["treatments"]}
     low, middle, high = (np.array(arms["cbt_0.5"]["risk"][i]) for i in (0, 2, 4))
     assert (low <= middle).all() and (middle <= high).all() and len(middle) == 13
 
@@ -155,30 +162,30 @@ def test_of_real_persons_no_journey_is_shown(smoke: RunStore, tmp_path: Path) ->
 # A page, whatever is there.
 
 
-def page_of(context: Context, metrics: dict) -> tuple[str, dict[str, Figure]]:
-    worlds = judges(context.config, context.store)
-    shown = journey(context.config, context.store, worlds)
+def page_of(made: tuple[Context, Judges, Journey], metrics: dict) -> tuple[str, dict[str, Figure]]:
+    context, worlds, shown = made
     drawn = drawings(context, metrics, worlds) | {"what_if": shown.figure}
     return render(drawn, **words(context.store, metrics, summarised(context, metrics), shown)), drawn
 
 
-def test_what_was_not_measured_is_left_out(smoke: RunStore, planted: dict, tmp_path: Path) -> None:
+def test_what_was_not_measured_is_left_out(of_real_persons: tuple[Context, Judges, Journey], planted: dict) -> None:
     """No privileged agent, no Bayes ceiling, no curves, no group large enough, no attack, no High risk in the cohort."""
     evaluate, risk, cohort = planted["evaluate"], planted["risk"], planted["cohort"]
     for key in ("normalised_score", "normalised_score_ci", "exploitation_gap"):
         evaluate.pop(key, None)
     evaluate["policies"].pop("privileged")
-    for key in ("bayes_ceiling", "roc", "alarm", "early_warning", "subgroups"):
-        risk[key] = {}
+    for key in ("bayes_ceiling", "roc", "alarm", "early_warning"):
+        risk.pop(key)
+    risk["subgroups"] = {}
     cohort |= {"shadow_auc": None, "tstr_auc": None, "trts_auc": None, "tstr_ratio": None, "attribute_gain": None}
     planted["policy"] |= {"learning_curves": {}, "returns": {"0": []}}
     planted["twin"]["person_effects"] = {}
     planted["source"]["observed_share"] = 0
-    page, drawn = page_of(context_of(smoke, tmp_path), planted)
+    page, drawn = page_of(of_real_persons, planted)
     assert not {"roc", "early", "subgroups", "learning", "individuals", "off_policy"} & set(drawn)
     assert "No day was observed" in page and 'id="off-policy"' not in page
     assert re.findall(r'<section id="([a-z-]+)">', page) == SECTIONS
-    assert "None" not in re.sub(r"<script.*?</script>", "", page, flags=re.S)
+    assert not re.search(r"\bNone\b(?! of \d)|\bnan\b", re.sub(r"<script.*?</script>", "", page, flags=re.S))
 
 
 def test_every_figure_says_what_was_found_and_beside_what(smoke: RunStore, metrics: dict) -> None:

@@ -209,7 +209,7 @@ def attribution(found: Metrics) -> Figure:
         f"{readable(order[0]).capitalize()} moves the risk score most; the week carries {percent(week)} of all movement"
     )
     beside = (
-        f"Integrated gradients of {found['persons']:,} held-out weeks (mean), against the average person; parts sum to the "
-        f"score to {found['completeness_error_mean']:.4f}."
+        f"Integrated gradients of {found['persons']:,} held-out weeks (mean), against the average person; parts miss the "
+        f"score by {found['completeness_error_mean']:.4f} on average."
     )
     return Figure(title, beside, charts, [("week", SYNTHETIC, "box"), ("profile", REAL, "box")], wide=330)

@@ -31,8 +31,11 @@ function layout(own) {
     hovermode: "closest", bargap: 0.25, barcornerradius: 2, ...own, xaxis: axis(own.xaxis), yaxis: axis(own.yaxis),
     title: { x: 0.01, xanchor: "left", y: 0.98, yanchor: "top", font: { size: 12.5, color: text }, ...own.title } };
 }
+// Long names of rows go on a second line where there is little room.
+const folded = name => typeof name === "string" ? name.replace(/^(.{9,}?)[ ](?=.{5})/, "$1<br>") : name;
 function draw(place, chart) {
   const shown = coloured(chart);
+  if (place.clientWidth < 430 && chart.layout.yaxis?.autorange) shown.data = shown.data.map(trace => ({ ...trace, y: trace.y?.map(folded) }));
   return Plotly.react(place, shown.data, layout(shown.layout), { displayModeBar: false, responsive: true });
 }
 const places = [...document.querySelectorAll("[data-chart]")];
