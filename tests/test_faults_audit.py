@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from helpers_faults import fault
 from hypothesis import HealthCheck, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
@@ -67,9 +68,10 @@ def audited(store: RunStore) -> str:
 
 
 def refusal(store: RunStore) -> str:
-    with pytest.raises(ManoError) as caught:
-        audited(store)
-    assert "\n" not in str(caught.value)
+    with fault("audit trail or file, altered"):
+        with pytest.raises(ManoError) as caught:
+            audited(store)
+        assert "\n" not in str(caught.value)
     return str(caught.value)
 
 

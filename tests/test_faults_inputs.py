@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import run_command
+from helpers_faults import fault
 from helpers_sources import Notes, settings
 from hypothesis import HealthCheck, assume, given
 from hypothesis import settings as effort
@@ -62,10 +63,11 @@ def read(tables: Frames, text: Callable[[str], bytes] = str.encode, sep: str = "
 
 def refusal(tables: Frames, *args: object, **fields: object) -> str:
     """The line that refuses them. It repeats no person's id."""
-    with pytest.raises(ManoError) as caught:
-        read(tables, *args, **fields)  # type: ignore[arg-type]
-    message = str(caught.value)
-    assert "\n" not in message and "secret" not in message
+    with fault("input table, refused by cause"):
+        with pytest.raises(ManoError) as caught:
+            read(tables, *args, **fields)  # type: ignore[arg-type]
+        message = str(caught.value)
+        assert "\n" not in message and "secret" not in message
     return message
 
 
