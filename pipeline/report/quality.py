@@ -33,7 +33,7 @@ def overview(rows: list[Row]) -> Figure:
     data = [bars([row.label for row, _ in shown], [100 * share for _, share in shown], colours)]
     ends = [at(0), at(100)]
     room = downwards(len(shown), shapes=ends)
-    charts = [chart(data, "way from baseline to ceiling", "%: 0 baseline, 100 real persons", **room)]
+    charts = [chart(data, "way from baseline to ceiling", "% of the way", **room)]
     weeks = [row for row in rows if row.group == "rhythm" and row.value is not None and row.ceiling is not None]
     if weeks:
         charts.append(_distances(weeks))
