@@ -1,9 +1,10 @@
 """The tracker of a run: scalars to TensorBoard, progress bars and notes to the terminal."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.markup import escape
@@ -19,6 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 T = TypeVar("T")
 WIDE = 90  # columns from which a bar has room for its counts
@@ -52,6 +54,17 @@ class RunTracker:
 
     def figure(self, tag: str, figure: Figure, step: int = 0) -> None:
         self.writer.add_figure(tag, figure, step)
+
+    def histogram(self, tag: str, values: np.ndarray, step: int = 0) -> None:
+        self.writer.add_histogram(tag, values, step)
+
+    def hyperparameters(self, settings: Mapping[str, str | float | bool], results: Mapping[str, float]) -> None:
+        """Settings and results for the tab that compares runs; the results are scalars as well."""
+        # SummaryWriter.add_hparams would open a folder of its own, and with it another run in the list.
+        for summary in hparams(dict(settings), dict(results)):
+            self.writer.file_writer.add_summary(summary)
+        for tag, value in results.items():
+            self.writer.add_scalar(tag, value, 0)
 
     def note(self, message: str) -> None:
         if message in self.notes:

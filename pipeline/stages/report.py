@@ -2,11 +2,15 @@
 
 from typing import Any
 
+from envs.rewards import EnvSettings
 from generators.sources import rhythm_origin
+from intervention.twin import TwinDynamics
 from pipeline import figures
+from pipeline.board import show_run
 from pipeline.cards.writing import write_cards
 from pipeline.console import display_name, number
 from pipeline.off_policy_table import NAMES as ESTIMATORS
+from pipeline.parts import load_twin, section, synthetic_patients
 from pipeline.prescription_table import tree_sentences
 from pipeline.quality_table import BASELINES, quality_rows
 from pipeline.report.charts import Figure
@@ -44,6 +48,9 @@ def report(context: Context) -> Metrics:
     write_bytes(context.out / "overview.png", figures.png(figures.overview_figure(holdout, synthetic, evaluate)))
     write_json(context.out / "summary.json", summary)
     write_cards(context.config, store, context.out)
+    patients = synthetic_patients(store, section(store, "trials", "env", EnvSettings))
+    dynamics = TwinDynamics(load_twin(store), patients)
+    show_run(context.tracker, context.config, metrics, store.frame("evaluate", "episodes.parquet"), dynamics)
     return {"page_bytes": len(page), "figures": {name: figure.title for name, figure in drawn.items()}}
 
 
