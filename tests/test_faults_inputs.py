@@ -29,7 +29,7 @@ from pipeline.store import RunStore
 
 PERSONS, DAYS = 22, 7
 COLUMNS = {"sleep_duration": (4.0, 10.0), "sleep_quality": (2.0, 9.0), "heart_rate": (50.0, 80.0), "stress": (2.0, 9.0)}
-few = effort(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+few = effort(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 many = effort(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 Frames = dict[str, pd.DataFrame]
 

@@ -70,19 +70,18 @@ def test_the_twin_stops_at_the_step_of_a_bad_gradient(poisoned: Callable[[int], 
         train_twin(small_trials(patients), patients, settings(steps=4, batch=32, members=1, validate_every=2), 0, NullTracker())  # fmt: skip
 
 
-@pytest.mark.parametrize("update", [1, 97])
-def test_the_policy_stops_and_its_checkpoints_are_those_of_before(poisoned: Callable[[int], None], update: int) -> None:
-    chosen = replace(SMALL, steps=8192, leg_rollouts=1)
+def test_the_policy_stops_and_its_checkpoints_are_those_of_before(poisoned: Callable[[int], None]) -> None:
+    chosen = replace(SMALL, steps=4096, epochs=2, leg_rollouts=1)
     whole: list[Artifact] = []
     train_policy(Bandit(256), chosen, 0, NullTracker(), NAMES, on_checkpoint=whole.append)
     kept: list[Artifact] = []
-    poisoned(update)
+    poisoned(9)
     with pytest.raises(NumericalError, match=r"policy: a weight became non-finite by step \d+; lower policy") as caught:
         train_policy(Bandit(256), chosen, 0, NullTracker(), NAMES, on_checkpoint=kept.append)
     rollout = chosen.environments * chosen.rollout_weeks
     stopped = int(str(caught.value).split("step ")[1].split(";")[0])
     assert stopped < chosen.steps and len(kept) == stopped // rollout - 1  # one for every rollout before the bad one
-    assert bool(kept) == (update > 1)
+    assert kept
     for standing, expected in zip(kept, whole, strict=False):
         assert all(torch.equal(standing.tensors[name], expected.tensors[name]) for name in expected.tensors)
 
