@@ -218,13 +218,19 @@ def spoil(daily: pd.DataFrame, how: str) -> pd.DataFrame:
     return changed
 
 
+def results(folder: Path) -> dict[Path, str]:
+    """The SHA-256 of every file but of the lock and the audit trail, in which a refused attempt stands as well."""
+    kept = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(("audit.", ".lock")))
+    return {path: sha256(path) for path in kept}
+
+
 @pytest.mark.parametrize(
     ("how", "words"),
     [
         ("missing column", ["daily.csv", "'stress'", "'stres'"]),
         ("text", ["daily.csv", "stress", "high"]),
         ("range", ["daily.csv", "stress", "42"]),
-        ("duplicate", ["daily.csv", "p0", "2026-01-08"]),
+        ("duplicate", ["daily.csv", "two rows for one day", "2026-01-08"]),
         ("few persons", ["19", "20"]),
     ],
 )
@@ -232,12 +238,12 @@ def test_a_bad_table_is_one_line_and_leaves_the_old_run(tmp_path: Path, how: str
     daily, _ = write_tables(tmp_path)
     runs = tmp_path / "runs"
     run_here(*source_of(tmp_path, runs))
-    before = {path: sha256(path) for path in (runs / "smoke").rglob("*") if path.is_file()}
+    before = results(runs / "smoke")
     spoil(pd.read_csv(daily), how).to_csv(daily, index=False)
     with pytest.raises(DataError) as error:
         run_here(*source_of(tmp_path, runs))
     assert all(word in str(error.value) for word in words) and "\n" not in str(error.value), str(error.value)
-    after = {path: sha256(path) for path in (runs / "smoke").rglob("*") if path.is_file()}
+    after = results(runs / "smoke")
     assert after == before
 
 
