@@ -54,7 +54,8 @@ def show_run(
 
 def hyperparameters(config: Config) -> dict[str, str | float | bool]:
     """The settings that a run follows from, by dotted name; lists and what is long are left out."""
-    whole, found = plain(config), {}
+    whole = plain(config)
+    found: dict[str, str | float | bool] = {}
     for section in COMPARED:
         found |= _flat(whole[section], section)
     return found

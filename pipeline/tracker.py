@@ -62,7 +62,7 @@ class RunTracker:
         """Settings and results for the tab that compares runs; the results are scalars as well."""
         # SummaryWriter.add_hparams would open a folder of its own, and with it another run in the list.
         for summary in hparams(dict(settings), dict(results)):
-            self.writer.file_writer.add_summary(summary)
+            self.writer._get_file_writer().add_summary(summary)
         for tag, value in results.items():
             self.writer.add_scalar(tag, value, 0)
 
