@@ -136,6 +136,7 @@ def _cell(column: str, value: object, rows: object = 3) -> Change:
         (_cell("Blood Pressure", "126-83"), "'Blood Pressure' holds '126-83' at line 5 .*expected systolic/diastolic"),
         (_cell("Blood Pressure", "1260/83"), "'Blood Pressure' holds '1260/83' at line 5"),
         (_cell("Stress Level", 14), "'Stress Level' holds '14' at line 5 .*expected 1 to 10"),
+        (_cell("Sleep Duration", 420, slice(None)), "'Sleep Duration' holds '420' .*are they in minutes\\? Then write them in h; else correct"),
         (_cell("Age", "old"), "'Age' holds 'old' at line 5 .*expected a number"),
         (_cell("Age", 230), "'Age' holds '230' at line 5 .*expected 0 to 120 years"),
         (_cell("Age", "NA", slice(None)), "'Age' is empty for everybody used"),

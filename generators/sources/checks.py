@@ -5,7 +5,7 @@
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -199,11 +199,11 @@ def numbers(
     unit: str,
     path: str,
     section: str = "data",
-    written: str | None = None,
+    convert: Mapping[str, str] | None = None,
 ) -> np.ndarray:
     """float64 ``[R]`` in ``unit``, NaN where missing, all others within ``low`` to ``high``.
 
-    ``written`` is the unit that the column is in, where it is another (``units.converted``).
+    ``convert`` names, by column, the units of those in another one (``units.converted``); None where there is no such key.
     """
     present = table[column].notna() & ~table[column].isin(AMBIGUOUS)
     values = pd.to_numeric(table[column].where(present), errors="coerce").to_numpy(float)
@@ -212,22 +212,31 @@ def numbers(
         comma = re.fullmatch(r"[+-]?\d+,\d+", str(table[column].iloc[int(text.argmax())]))
         todo = f"set \"{section}.decimal=','\"" if comma else "correct it"
         raise DataError(f"{path}: {holds(table, column, text)}, expected a number; {todo}")
+    written = (convert or {}).get(column)
     read = values if written is None else converted(values, written, low, high, unit, column)
     outside = (read < low) | (read > high)
     if outside.any():
         told = f"expected {low:g} to {high:g} {unit}" + (f" (read from {written})" if written else "")
         raise DataError(
             f"{path}: {holds(table, column, outside)}, {told}; {evidence(values)}: "
-            + _remedy(values, low, high, unit, column, section, written)
+            + _remedy(values, low, high, unit, column, section, convert)
         )
     return read
 
 
 def _remedy(
-    values: np.ndarray, low: float, high: float, unit: str, column: str, section: str, written: str | None
+    values: np.ndarray,
+    low: float,
+    high: float,
+    unit: str,
+    column: str,
+    section: str,
+    convert: Mapping[str, str] | None,
 ) -> str:
     """What to do about values outside the range: name the unit they would fit in, else doubt the table or the range."""
-    other = suspected(values, low, high, unit)
-    if written is None and other:
-        return f'are they in {other}? Then set "{section}.convert={{{column}: {other}}}"; else correct the table'
-    return "correct the table" + (" or the range" if section == "data" else "")
+    other = None if column in (convert or {}) else suspected(values, low, high, unit)
+    if other is None:
+        return "correct the table" + (" or the range" if section == "data" else "")
+    if convert is None:
+        return f"are they in {other}? Then write them in {unit}; else correct the table"
+    return f'are they in {other}? Then set "{section}.convert={{{column}: {other}}}"; else correct the table'

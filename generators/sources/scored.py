@@ -103,9 +103,7 @@ def _observations(
     if layout.zero_is_missing:
         table = without_zeros(table, columns, path, tracker)
     check_convert(layout.convert, (c.column for c in columns), SECTION)
-    values = [
-        numbers(table, c.column, c.low, c.high, c.unit, path, SECTION, layout.convert.get(c.column)) for c in columns
-    ]
+    values = [numbers(table, c.column, c.low, c.high, c.unit, path, SECTION, layout.convert) for c in columns]
     return days, np.stack(values, axis=1)
 
 

@@ -4,7 +4,7 @@ Column names are mapped in the configuration (``data=csv``); nothing is guessed.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
@@ -61,7 +61,7 @@ class DailyColumns:
     date: str
     date_format: str
     signals: tuple[SignalColumn, ...]
-    convert: Mapping[str, str] = field(default_factory=dict)  # column -> the unit it is written in
+    convert: Mapping[str, str] | None = None  # column -> the unit it is written in; None where that cannot be said
 
 
 @dataclass(frozen=True)
@@ -113,11 +113,8 @@ def read_weeks(
     require_values(daily, where.person, path)
     days = calendar_days(daily, where.date, where.date_format, path)
     refuse_two_rows_a_day(daily, where.person, days, path)
-    check_convert(where.convert, (c.column for c in where.signals))
-    columns = [
-        numbers(daily, c.column, c.low, c.high, c.unit, path, written=where.convert.get(c.column))
-        for c in where.signals
-    ]
+    check_convert(where.convert or {}, (c.column for c in where.signals))
+    columns = [numbers(daily, c.column, c.low, c.high, c.unit, path, convert=where.convert) for c in where.signals]
     values = np.stack(columns, axis=1)
     codes, everybody = pd.factorize(daily[where.person])
     weeks = calendar_weeks(codes.astype(np.int64), days, values, max_filled)
