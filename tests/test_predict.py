@@ -519,10 +519,10 @@ def test_rows_do_not_depend_on_the_chunk_they_are_in(
     assert parts["driver_1"].tolist() == whole["driver_1"].tolist()
 
 
-def test_the_commands_of_the_readme_are_right() -> None:
-    readme = (ROOT / "README.md").read_text()
-    section = readme[readme.index("## Score your own persons") : readme.index("## What it does not do")]
-    commands = re.findall(r"python run_pipeline.py (.*)", section)
+def test_the_commands_of_the_guide_are_right() -> None:
+    guide = (ROOT / "docs" / "own_cohort.md").read_text()
+    section = guide[guide.index("## Score persons") : guide.index("## Add a signal")]
+    commands = re.findall(r"^ +python run_pipeline.py (.*)", section, re.M)
     assert len(commands) >= 2
     for line in commands:
         check_command_line(line.split())

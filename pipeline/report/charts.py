@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from core.treatments import LABELS, TREATMENTS
+from core.treatments import COLOURS, LABELS, TREATMENTS
 
 Chart = dict[str, Any]
 Trace = dict[str, Any]
 REAL, SYNTHETIC, GREY, INK = "@real", "@synthetic", "@grey", "@ink"
-OF_TREATMENT = dict(zip(TREATMENTS, ("@grey", "@t1", "@t2", "@t3", "@t4"), strict=True))
+THEMED = ("@grey", "@t1", "@t2", "@t3", "@t4")  # treatments the page has a light and a dark colour for
+OF_TREATMENT = dict(zip(TREATMENTS, (*THEMED, *COLOURS[len(THEMED) :]), strict=True))
 NAME_OF_TREATMENT = dict(zip(TREATMENTS, LABELS, strict=True))
 DIGITS = 4  # of the numbers that are drawn; no screen shows more
 HEIGHT = 250  # px
