@@ -178,6 +178,7 @@ def test_shares_of_the_ceiling_and_leads() -> None:
     assert "brier_share" not in risk_scores.compared(rows)[OURS]
 
 
+@pytest.mark.slow
 def test_risk_is_measured_for_both_labels_of_one_synthetic_cohort(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

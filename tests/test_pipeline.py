@@ -266,6 +266,7 @@ def test_small_numbers_are_written_as_a_person_would() -> None:
     assert lookup({"a": {"b": 1}}, "a.b") == 1 and lookup({"a": 1}, "a.b") is None
 
 
+@pytest.mark.slow
 def test_a_table_of_ones_own_goes_all_the_way(tmp_path: Path) -> None:
     """Three signals, two agents, no privileged reference, no sensitive column: everything that may be absent is."""
     write_tables(tmp_path, persons=90)

@@ -219,6 +219,7 @@ def test_the_table_is_read_as_the_run_was_trained(trained: DualLSTMRisk, days: p
     assert again.equals(scores)
 
 
+@pytest.mark.slow
 def test_a_table_like_lifesnaps_keeps_its_zeros_and_bands(days: pd.DataFrame, people: Cohort, tmp_path: Path) -> None:
     def banded(table: pd.DataFrame) -> pd.DataFrame:
         return table.assign(bmi=np.where(table["bmi"] < 25, "19 to under 25", "25 and over").astype(object))

@@ -116,6 +116,7 @@ def test_learns_an_order_of_days_that_means_cannot_show() -> None:
     assert accuracy > 0.85
 
 
+@pytest.mark.slow
 def test_sharp_labels_choose_the_recipe_that_finds_thresholds() -> None:
     train, new = (ruled(1500, seed) for seed in (0, 1))
     recorder = Recorder()
@@ -131,6 +132,7 @@ def test_untrained_steps_say_nothing(model: DualLSTMRisk) -> None:
     assert not model.network.patterns.concepts.weight.any()
 
 
+@pytest.mark.slow
 def test_concepts_teach_more_than_classes() -> None:
     """With the distress behind the label known in training, fewer persons do; and it never becomes an input."""
     (train, truth), (new, _) = distressed(250, 0), distressed(1500, 1)

@@ -172,6 +172,7 @@ def test_one_week_each_takes_every_person_once():
     assert (one_week_each(several, rng(1)).rhythms != once.rhythms).any()
 
 
+@pytest.mark.slow
 def test_people_with_several_weeks_look_synthetic_until_each_counts_once():
     train, holdout = cohort(1, 60, weeks=8), cohort(2, 60, weeks=8)
     every = profile_quality(train.profiles, train.profiles, holdout.profiles, rng())
