@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from core.treatments import CONTROL, MAX_INTENSITY, MIN_INTENSITY, TREATMENTS
-from envs.simulation import Simulation, Step
-from intervention.baselines import Action, Constant, Policy, SteppedCare, SteppedCareSettings
+from envs.simulation import Simulation
+from intervention.baselines import Constant, Policy, SteppedCare, SteppedCareSettings
 from intervention.policy import EDGE, DualHeadAgent, DualHeadDistribution, intensity_of
 
 # Of a dose about the one a policy names: Beta(1 + k m, 1 + k (1 - m)), sd about .2 of the range in its middle.
@@ -119,23 +119,6 @@ def draw(distribution: DualHeadDistribution, rng: np.random.Generator) -> tuple[
     shapes = (shape.double().gather(1, column)[:, 0].numpy() for shape in (distribution.alpha, distribution.beta))
     u = torch.from_numpy(rng.beta(*shapes)).clamp(EDGE, 1 - EDGE)
     return treatment, torch.where(treatment == CONTROL, 0.0, u)
-
-
-class Sampled:
-    """A stochastic policy as one that acts: a draw from its distribution."""
-
-    def __init__(self, policy: Stochastic, rng: np.random.Generator) -> None:
-        self.policy, self.rng = policy, rng
-
-    def reset(self, simulation: Simulation, rows: Tensor) -> None:
-        self.policy.reset(simulation, rows)
-
-    def act(self, simulation: Simulation, observation: Tensor, keys: Tensor) -> Action:
-        treatment, u = draw(self.policy.distribution(simulation, observation), self.rng)
-        return treatment, intensity_of(u).float()
-
-    def observe(self, simulation: Simulation, action: Action, step: Step) -> None:
-        pass
 
 
 @dataclass(frozen=True)

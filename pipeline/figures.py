@@ -1,6 +1,5 @@
 """The figures of a run. Each title says what is to be read, against what."""
 
-import base64
 import io
 from typing import Any
 
@@ -92,8 +91,3 @@ def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
-
-
-def data_uri(figure: Figure) -> str:
-    """The figure as an image a page can hold in itself."""
-    return "data:image/png;base64," + base64.b64encode(png(figure)).decode()

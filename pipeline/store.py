@@ -191,10 +191,6 @@ class RunStore:
         outputs = {name: digest for name, digest in listed if metrics or name != METRICS}
         return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
 
-    def intact(self, stage: str) -> bool:
-        """Whether every file of the stage is what its manifest says."""
-        return self.damage(stage) is None
-
     def damage(self, stage: str) -> str | None:
         """The first file of a stage that is not what it was written as, and what is wrong with it; None: all are.
 

@@ -91,7 +91,7 @@ def timeless(value: Any) -> Any:
 
 def same_results(store: RunStore, reference: RunStore, stage: str) -> bool:
     """Whether a stage's files are byte for byte those of the reference, and in order; it goes into the tally."""
-    same = store.intact(stage) and results(store, stage) == results(reference, stage)
+    same = store.damage(stage) is None and results(store, stage) == results(reference, stage)
     TALLY["digests compared"] += 1
     TALLY["digests equal"] += same
     return same

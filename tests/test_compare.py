@@ -51,7 +51,7 @@ def test_a_run_begins_with_the_stages_of_another(smoke: RunStore, runs_dir: Path
     begun.root.mkdir()
     take_stages(config(), begun, screen)
     for stage in needed("policy"):
-        assert begun.digest(stage, metrics=True) == smoke.digest(stage, metrics=True) and begun.intact(stage)
+        assert begun.digest(stage, metrics=True) == smoke.digest(stage, metrics=True) and begun.damage(stage) is None
     assert not begun.has("policy")
     take_stages(config(), begun, screen)  # what is there stays
     assert screen.export_text().count("from run 'smoke'") == 1
@@ -60,7 +60,7 @@ def test_a_run_begins_with_the_stages_of_another(smoke: RunStore, runs_dir: Path
     write_manifest(begun.folder("twin"), begun.manifest("twin") | {"outputs": {"twin.json": "other"}})
     take_stages(config(), begun, screen)
     assert "stage 'twin' is not that of run 'smoke'" in screen.export_text()
-    assert smoke.intact("twin")
+    assert smoke.damage("twin") is None
 
     for wrong, error, message in (
         ({"stage": "all"}, ConfigError, "expected another run than 'begun', and one stage"),

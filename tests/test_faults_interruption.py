@@ -40,7 +40,7 @@ def survives(store: RunStore, smoke: RunStore, stage: str, before: dict[str, str
     assert not leftovers(store)
     assert untouched(store, before, (stage,))
     if lean:
-        assert store.digest(stage) == smoke.digest(stage) and store.intact(stage)
+        assert store.digest(stage) == smoke.digest(stage) and store.damage(stage) is None
     else:
         assert same_results(store, smoke, stage)
 

@@ -38,7 +38,6 @@ from intervention.off_policy import (
 from intervention.policy import OUTPUTS, DualHeadDistribution, beta_log_prob
 from intervention.stochastic import (
     Logged,
-    Sampled,
     Softened,
     Tempered,
     UsualCare,
@@ -287,7 +286,6 @@ def test_twenty_targets_that_any_log_can_meet() -> None:
         chosen = target.distribution(sim, seen)
         assert torch.isfinite(chosen.alpha).all() and chosen.alpha.min() >= 1 and chosen.beta.min() >= 1, name
         torch.testing.assert_close(chosen.log_p.exp().sum(dim=1).double(), torch.ones(20).double())
-        Sampled(target, np.random.default_rng(0)).act(sim, seen, torch.zeros(20).long())
 
 
 # --- the fitted model

@@ -44,7 +44,7 @@ def test_a_harmed_file_is_refused_with_the_remedy(tmp_path: Path, harm: str) -> 
         path.unlink()
     else:
         path.write_bytes({"flip": b"X" + data[1:], "truncate": data[:-1], "empty": b""}[harm])
-    assert not store.intact("source")
+    assert store.damage("source") is not None
     with pytest.raises(ArtifactError, match=r"stage=source force=true"):
         store.read("source", "data.txt")
 
