@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from core.patients import Patients
-from intervention.seq2seq import Record, action_features
+from intervention.record import Record, action_features
 from intervention.trials import VirtualTrials
 
 

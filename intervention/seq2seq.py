@@ -13,7 +13,7 @@ remembered days:
 
 The level is drawn once a week, because a person's unknown response moves all days of a week together; without it the
 sampled persons are too much alike, and what the encoder infers from its own samples drifts to the average.
-Doses enter as powers of the intensity, as dose curves bend. The queries of all seven days are asked at once.
+Doses enter as polynomials of the intensity (``record``). The queries of all seven days are asked at once.
 Days are in the scaler's z-scores throughout. Attention after Bahdanau et al. 2015 (arXiv 1409.0473), scaled dot
 product after Vaswani et al. 2017 (arXiv 1706.03762).
 """
@@ -28,12 +28,7 @@ from torch import Tensor, nn
 
 from core.settings import Count, Fraction, Positive
 from core.signals import DAYS
-from core.treatments import CONTROL, TREATMENTS
-
-ACTIVE = len(TREATMENTS) - 1
-POWERS = 4  # of the intensity, from 0 on: dose curves rise, level off and may fall again
-ACTION = POWERS * ACTIVE  # width of an action
-RIDGE = 0.2  # what counts as little seen of a treatment, in dose squared
+from intervention.record import ACTION, ACTIVE
 
 
 @dataclass(frozen=True)
@@ -49,49 +44,6 @@ class TwinShape:
     head: Count  # hidden width of the heads
     modes: Count  # Gaussians in the level's mixture
     min_sd: Positive  # smallest sd of a day and of a level, in z
-
-
-def action_features(treatment: Tensor, intensity: Tensor) -> Tensor:
-    """``[..., ACTION]``: which of the active treatments, the same times intensity, times its square, ...; all zero for
-    Control, whatever its intensity."""
-    active = torch.arange(CONTROL + 1, len(TREATMENTS), device=treatment.device)
-    powers, dose = [(treatment.unsqueeze(-1) == active).to(intensity.dtype)], intensity.unsqueeze(-1)
-    for _ in range(POWERS - 1):
-        powers.append(powers[-1] * dose)
-    return torch.cat(powers, dim=-1)
-
-
-class Record(NamedTuple):
-    """What is known for certain of a course: ``traces`` of doses ``[..., T*ACTION]`` (leaky means, one per retention), and
-    for each active treatment what the weeks showed under it: ``shown`` ``[..., A, C]``, sum of dose x deviation from the
-    base, and ``seen`` ``[..., A]``, sum of dose squared; their ratio is the slope of a regression on the dose."""
-
-    traces: Tensor
-    shown: Tensor
-    seen: Tensor
-
-    @classmethod
-    def empty(cls, like: Tensor, retentions: int) -> "Record":
-        """Of persons with base levels ``like`` ``[B, C]`` and no treatment yet."""
-        b, c, a = *like.shape, ACTIVE
-        return cls(like.new_zeros(b, retentions * ACTION), like.new_zeros(b, a, c), like.new_zeros(b, a))
-
-    def after(self, away: Tensor, action: Tensor, retention: tuple[float, ...]) -> "Record":
-        """After a week of mean ``away`` from the base ``[B, C]``, lived under ``action`` ``[B, ACTION]``."""
-        keep = torch.tensor(retention, device=action.device, dtype=action.dtype).unsqueeze(-1)  # (T, 1)
-        traces = keep * self.traces.unflatten(-1, (len(retention), ACTION)) + (1 - keep) * action.unsqueeze(-2)
-        dose = traces[..., ACTIVE : 2 * ACTIVE].mean(dim=-2)  # (B, A), over fast and slow traces
-        shown = self.shown + dose.unsqueeze(-1) * away.unsqueeze(-2)
-        return Record(traces.flatten(-2), shown, self.seen + dose.square())
-
-    def features(self) -> Tensor:
-        """``[..., T*ACTION + A*C + A]``: traces, slopes (shrunken to 0 where little was seen), how much was seen."""
-        return torch.cat(self.parts(), dim=-1)
-
-    def parts(self) -> list[Tensor]:
-        """What :meth:`features` holds, one after the other."""
-        slope = self.shown / (self.seen + RIDGE).unsqueeze(-1)
-        return [self.traces, slope.flatten(-2), self.seen]
 
 
 LSTMState = tuple[Tensor, Tensor]  # hidden and cell, each (B, H)
@@ -175,6 +127,12 @@ class Seq2Seq(nn.Module):
         for layer in (self.level_linear, self.level_out, self.day_out):  # not law_out: equal modes would stay equal
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """The weight matrices of all layers but the last ones, whose outputs are the answers."""
+        last = self.level_linear, self.level_out, self.law_out, self.adverse_out, self.day_out
+        layers = [m for m in self.modules() if isinstance(m, nn.Linear | nn.LSTM) and m not in last]
+        return [weight for layer in layers for weight in layer.parameters() if weight.ndim == 2]
 
     # --- reading -------------------------------------------------------------------------------------------------
 

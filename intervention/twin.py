@@ -21,7 +21,8 @@ from core.patients import Patients
 from core.protocols import Outcome, State
 from core.random import seeded_init, stream_draws, stream_uniform
 from core.signals import DAYS, Signal, Signals, names
-from intervention.seq2seq import ACTION, Record, Seq2Seq, TwinShape, action_features
+from intervention.record import ACTION, Record, action_features
+from intervention.seq2seq import Seq2Seq, TwinShape
 from intervention.twin_sampling import (
     Draws,
     FastMember,

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from core.signals import DAYS
 from intervention.courses import Courses
-from intervention.seq2seq import Seq2Seq, action_features, attend, clipped_nll
+from intervention.record import action_features
+from intervention.seq2seq import Seq2Seq, attend, clipped_nll
 
 
 class Reading(NamedTuple):

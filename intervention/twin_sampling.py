@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from core.batching import TILE, whole_tiles
 from core.protocols import State
 from core.signals import DAYS
-from intervention.seq2seq import ACTION, Seq2Seq
+from intervention.record import ACTION
+from intervention.seq2seq import Seq2Seq
 
 CHUNK = 2048  # persons at a time: enough to be worth a call, and not more memory than that takes
 HALF = torch.tensor(0.5)  # as a number it would be made a tensor anew in every call

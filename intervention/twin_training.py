@@ -17,6 +17,7 @@ from core.random import numpy_generator, torch_generator
 from core.settings import Count, Fraction, NonNegative, Positive
 from core.treatments import CONTROL, TREATMENTS
 from intervention.courses import Courses, read_courses
+from intervention.muon import Muon
 from intervention.seq2seq import Seq2Seq, TwinShape
 from intervention.side_by_side import side_by_side
 from intervention.trials import VirtualTrials, split_by_patient
@@ -35,8 +36,10 @@ class TwinSettings:
     # drawn anew at every step:
     weighed: Count  # active treatments weighed in each week, beside the action taken and Control
     written_weeks: Count  # weeks of each course whose days are scored
-    learning_rate: Positive  # highest, of a one-cycle schedule
-    weight_decay: NonNegative
+    # highest, of a one-cycle schedule:
+    matrix_learning_rate: Positive  # of the hidden layers' matrices, by Muon
+    learning_rate: Positive  # of everything else, by AdamW
+    weight_decay: NonNegative  # AdamW's
     gradient_clip: Positive  # largest gradient norm
     law_weight: NonNegative  # of the level's likelihood
     level_weight: NonNegative  # of the level loss
@@ -103,12 +106,7 @@ def _fit(
     device = patients.week.device
     between = (torch.tensor(patients.scaler.between) / torch.tensor(patients.scaler.sd)).to(device)
     generator = torch_generator(seed, "twin", "batches", str(member))
-    optimizer = torch.optim.AdamW(
-        net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=settings.steps, pct_start=0.15
-    )
+    optimizers, schedules = _optimizers(net, settings)
     best, kept = float("inf"), {name: tensor.clone() for name, tensor in net.state_dict().items()}
     batches = _batches(len(train), settings.batch, settings.steps, generator)
     for step, rows in enumerate(tracker.track(batches, f"Twin {member + 1}/{settings.members}", settings.steps)):
@@ -119,11 +117,12 @@ def _fit(
             loss = _total(losses, settings)
         if not torch.isfinite(loss):
             raise NumericalError(f"twin: loss is {loss.item()} at step {step}; lower twin.learning_rate")
-        optimizer.zero_grad(set_to_none=True)
+        net.zero_grad(set_to_none=True)
         loss.backward()
         clip(net.parameters(), settings.gradient_clip, f"twin, step {step}", "twin.learning_rate")
-        optimizer.step()
-        schedule.step()
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
         at = member * settings.steps + step
         tracker.scalar("twin/train_loss", loss.item(), at)
         if (step + 1) % settings.validate_every == 0 or step + 1 == settings.steps:
@@ -134,6 +133,25 @@ def _fit(
             if total < best:
                 best, kept = total, {name: tensor.clone() for name, tensor in net.state_dict().items()}
     net.load_state_dict(kept)
+
+
+def _optimizers(
+    net: Seq2Seq, settings: TwinSettings
+) -> tuple[list[torch.optim.Optimizer], list[torch.optim.lr_scheduler.OneCycleLR]]:
+    """Muon for the matrices of the hidden layers, AdamW for the rest, and a schedule each."""
+    matrices = net.hidden_matrices()
+    known = {id(matrix) for matrix in matrices}
+    rest = [weight for weight in net.parameters() if id(weight) not in known]
+    rates = [settings.matrix_learning_rate, settings.learning_rate]
+    optimizers = [
+        Muon(matrices, rates[0]),
+        torch.optim.AdamW(rest, rates[1], weight_decay=settings.weight_decay, fused=True),
+    ]
+    schedules = [
+        torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=settings.steps, pct_start=0.15)
+        for optimizer, rate in zip(optimizers, rates, strict=True)
+    ]
+    return optimizers, schedules
 
 
 def _drawn_parts(weeks: int, settings: TwinSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:

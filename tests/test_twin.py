@@ -18,12 +18,10 @@ from core.random import stream_keys
 from core.signals import DAYS, DEFAULT_SIGNALS
 from core.treatments import CONTROL, TREATMENTS
 from intervention.courses import read_courses
+from intervention.record import ACTION, Record, action_features
 from intervention.rollouts import constant, rollout
 from intervention.seq2seq import (
-    ACTION,
     LevelLaw,
-    Record,
-    action_features,
     clipped_nll,
 )
 from intervention.trials import VirtualTrials
@@ -110,18 +108,23 @@ def test_record_finds_the_slope_of_the_response() -> None:
     record, slope = Record.empty(torch.zeros(1, 4), 1), torch.tensor([2.0, 0.0, 0.0, -1.0])
     action = action_features(torch.tensor([3]), torch.tensor([0.5]))
     for _ in range(400):
-        dose = 0.9 * record.traces[0, 4 + 2] + 0.1 * 0.5  # what the trace will be
+        dose = 0.9 * record.traces[0, 2] + 0.1 * action[0, 2]  # what the trace will be
         record = record.after((dose * slope).unsqueeze(0), action, (0.9,))
-    assert record.traces[0, 2].item() == pytest.approx(1.0, abs=1e-3)
+    assert record.traces[0, 2].item() == pytest.approx(action[0, 2].item(), abs=1e-3)
     found = record.features()[0, ACTION : ACTION + 16].view(4, 4)
     assert found[2].tolist() == pytest.approx(slope.tolist(), abs=0.02)
     assert found[[0, 1, 3]].abs().max() == 0
 
 
-def test_action_features_ignore_the_intensity_of_control() -> None:
-    features = action_features(torch.tensor([0, 3]), torch.tensor([0.9, 0.4]))
-    assert features[0].abs().sum() == 0
-    assert features[1].tolist() == pytest.approx([0, 0, 1, 0, 0, 0, 0.4, 0, 0, 0, 0.16, 0, 0, 0, 0.064, 0])
+def test_action_features_are_orthonormal_over_the_doses_and_fade_with_them() -> None:
+    dose = torch.linspace(0.1, 1.0, 200_001, dtype=torch.float64)
+    features = action_features(torch.full(dose.shape, 3), dose).unflatten(-1, (-1, 4))
+    assert features[..., [0, 1, 3]].abs().max() == 0  # the other treatments'
+    found = features[..., 2]
+    assert torch.allclose(found.T @ found / len(dose), torch.eye(found.shape[1], dtype=torch.float64), atol=1e-3)
+    assert torch.allclose(found[:, 0] / found[0, 0], dose / dose[0])  # the first is the dose itself
+    vanishing = action_features(torch.tensor([3, 0]), torch.tensor([1e-6, 0.9]))
+    assert vanishing[0].abs().max() < 1e-4 and vanishing[1].abs().max() == 0
 
 
 # --- dynamics ---------------------------------------------------------------------------------------------------------

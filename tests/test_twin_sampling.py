@@ -12,7 +12,8 @@ from core.protocols import Outcome, State
 from core.random import stream_draws, stream_keys
 from core.signals import DAYS, DEFAULT_SIGNALS
 from intervention import twin_sampling
-from intervention.seq2seq import Record, action_features, attend
+from intervention.record import Record, action_features
+from intervention.seq2seq import attend
 from intervention.twin import Twin, TwinDynamics
 from intervention.twin_sampling import cell_, gate_weights, parts_of
 
