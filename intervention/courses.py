@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from core.patients import Patients
-from intervention.record import Record, action_features
+from intervention.record import Record, Retention, action_features
 from intervention.trials import VirtualTrials
 
 
@@ -38,7 +38,7 @@ class Courses:
         return len(self.weeks)
 
 
-def read_courses(trials: VirtualTrials, patients: Patients, retention: tuple[float, ...]) -> Courses:
+def read_courses(trials: VirtualTrials, patients: Patients, retention: Retention) -> Courses:
     """Scale and join trials with the persons they drew; ``retention`` as in the network's shape."""
     rows, scaler = torch.from_numpy(trials.patient), patients.scaler
     device = patients.week.device
@@ -70,7 +70,7 @@ def read_courses(trials: VirtualTrials, patients: Patients, retention: tuple[flo
     )
 
 
-def _records(weeks: Tensor, action: Tensor, retention: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+def _records(weeks: Tensor, action: Tensor, retention: Retention) -> tuple[Tensor, Tensor]:
     """Dose traces ``[N, W, T*ACTION]`` and all record features ``[N, W, F]`` before each of the W weeks under ``action``
     ``[N, W, ACTION]``; ``weeks`` ``[N, W+1, 7, C]``, the baseline week, lived without treatment, first."""
     level = weeks.mean(dim=2)

@@ -17,6 +17,7 @@ ACTIVE = len(TREATMENTS) - 1
 DOSES = 4  # polynomials: dose curves rise, level off and may fall again
 ACTION = DOSES * ACTIVE  # width of an action
 RIDGE = 0.5  # what counts as little seen of a treatment, in the first polynomial squared
+Retention = tuple[tuple[float, float], ...]  # what each trace keeps of itself a week: on the treatment, and off it
 
 
 def _polynomials() -> Tensor:
@@ -35,13 +36,15 @@ def action_features(treatment: Tensor, intensity: Tensor) -> Tensor:
     Control, whatever its intensity."""
     active = torch.arange(CONTROL + 1, len(TREATMENTS), device=treatment.device)
     powers = intensity.unsqueeze(-1) ** torch.arange(1, DOSES + 1, device=intensity.device)
-    dose = powers @ POLYNOMIALS.to(powers.device, powers.dtype).T  # (..., DOSES)
+    # Not a matrix product, whose last bit may differ with the number of rows.
+    dose = (powers.unsqueeze(-2) * POLYNOMIALS.to(powers.device, powers.dtype)).sum(dim=-1)  # (..., DOSES)
     chosen = (treatment.unsqueeze(-1) == active).to(dose.dtype)
     return (dose.unsqueeze(-1) * chosen.unsqueeze(-2)).flatten(-2)
 
 
 class Record(NamedTuple):
-    """What is known for certain of a course: ``traces`` of doses ``[..., T*ACTION]`` (leaky means, one per retention), and
+    """What is known for certain of a course: ``traces`` of doses ``[..., T*ACTION]`` (leaky means, one per retention; what a treatment does
+    comes at another pace than it goes), and
     for each active treatment what the weeks showed under it: ``shown`` ``[..., A, C]``, sum of dose x deviation from the
     base, and ``seen`` ``[..., A]``, sum of dose squared; their ratio is the slope of a regression on the dose."""
 
@@ -55,9 +58,11 @@ class Record(NamedTuple):
         b, c, a = *like.shape, ACTIVE
         return cls(like.new_zeros(b, retentions * ACTION), like.new_zeros(b, a, c), like.new_zeros(b, a))
 
-    def after(self, away: Tensor, action: Tensor, retention: tuple[float, ...]) -> "Record":
+    def after(self, away: Tensor, action: Tensor, retention: Retention) -> "Record":
         """After a week of mean ``away`` from the base ``[B, C]``, lived under ``action`` ``[B, ACTION]``."""
-        keep = torch.tensor(retention, device=action.device, dtype=action.dtype).unsqueeze(-1)  # (T, 1)
+        on, off = torch.tensor(retention, device=action.device, dtype=action.dtype).T.unsqueeze(-1)  # (T, 1) each
+        chosen = (action[..., :ACTIVE] > 0).unsqueeze(-2).tile(DOSES)  # (B, 1, ACTION)
+        keep = torch.where(chosen, on, off)
         traces = keep * self.traces.unflatten(-1, (len(retention), ACTION)) + (1 - keep) * action.unsqueeze(-2)
         dose = traces[..., :ACTIVE].mean(dim=-2)  # (B, A), over fast and slow traces
         shown = self.shown + dose.unsqueeze(-1) * away.unsqueeze(-2)

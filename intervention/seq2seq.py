@@ -39,7 +39,7 @@ class TwinShape:
     decoder: Count  # width of the decoder LSTM
     memory: Count  # width of what is remembered of a day
     person: Count  # width of the profile and baseline week's code
-    retention: tuple[Fraction, ...]  # share that each trace of past doses keeps per week
+    retention: tuple[tuple[Fraction, Fraction], ...]  # of the traces of past doses (``record.Retention``)
     history: Count  # width of the code of a course so far
     head: Count  # hidden width of the heads
     modes: Count  # Gaussians in the level's mixture

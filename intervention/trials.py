@@ -5,6 +5,10 @@ Persons are drawn with replacement, each course with a person of its own latent 
     random    segments of 1 to `longest` weeks, each one treatment (or Control) at one intensity
     constant  one treatment (or Control) at one intensity, all weeks
     stepped   app -> CBT -> exercise -> medication, a step every few weeks, intensity rising
+    rotating  two or three treatments in turn, a week or two each, every one at its own intensity
+
+A Twin is only right about what trials have shown: without rotation it took weekly turns for better than they are, and
+agents found out.
 
 Beside what happened, a course keeps what the teacher expected under the action taken and under each of the five
 treatments at another intensity (differences between actions for the same history, free of noise), and what would have
@@ -43,7 +47,8 @@ class TrialsSettings:
     longest: Count  # longest segment of a random arm, weeks
     control_share: Fraction  # share of Control among segments and constant arms
     constant_share: Fraction  # share of courses in a constant arm
-    stepped_share: Fraction  # share of courses in a stepped arm; the rest is random
+    stepped_share: Fraction  # share of courses in a stepped arm
+    rotating_share: Fraction  # share of courses in a rotating arm; the rest is random
     batch: Count  # courses simulated at once
 
 
@@ -145,8 +150,8 @@ def assign_arms(settings: TrialsSettings, rng: np.random.Generator) -> tuple[np.
     """Treatment int64 and intensity float32 ``[courses, weeks]`` of every course."""
     n, weeks = settings.courses, settings.weeks
     arm = rng.uniform(size=n)
-    constant = arm < settings.constant_share
-    stepped = (arm >= settings.constant_share) & (arm < settings.constant_share + settings.stepped_share)
+    share = np.cumsum([settings.constant_share, settings.stepped_share, settings.rotating_share])
+    constant, stepped, rotating = (np.searchsorted(share, arm, side="right") == kind for kind in range(3))
 
     # the segment each week belongs to: how many segments have ended before it
     length = rng.integers(1, settings.longest + 1, (n, weeks))
@@ -163,6 +168,11 @@ def assign_arms(settings: TrialsSettings, rng: np.random.Generator) -> tuple[np.
     rising = np.clip(dose[:, :1] * (1 + 0.3 * (np.arange(weeks) % pace)), MIN_INTENSITY, MAX_INTENSITY)
     treatment = np.where(stepped[:, None], step, treatment)
     intensity = np.where(stepped[:, None], rising, intensity)
+
+    order = rng.permuted(np.tile(np.arange(CONTROL + 1, len(TREATMENTS)), (n, 1)), axis=1)
+    turn = np.arange(weeks) // rng.integers(1, 3, (n, 1)) % rng.integers(2, 4, (n, 1))  # which is whose
+    treatment = np.where(rotating[:, None], np.take_along_axis(order, turn, axis=1), treatment)
+    intensity = np.where(rotating[:, None], np.take_along_axis(dose, turn, axis=1), intensity)
     intensity = np.where(treatment == CONTROL, 0.0, intensity)
     return treatment.astype(np.int64), intensity.astype(np.float32)
 

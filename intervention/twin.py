@@ -60,7 +60,7 @@ class Twin(nn.Module):
 
     def to_artifact(self) -> Artifact:
         meta = {
-            "shape": {**asdict(self.shape), "retention": list(self.shape.retention)},
+            "shape": {**asdict(self.shape), "retention": [list(pair) for pair in self.shape.retention]},
             "members": len(self.members),
             "signals": [asdict(signal) for signal in self.signals],
             "scaler": self.scaler.to_meta(),
@@ -97,7 +97,7 @@ class Twin(nn.Module):
 
 
 def _shape(meta: dict[str, Any]) -> TwinShape:
-    return TwinShape(**{**meta, "retention": tuple(meta["retention"])})  # JSON has no tuples
+    return TwinShape(**{**meta, "retention": tuple(map(tuple, meta["retention"]))})  # JSON has no tuples
 
 
 class TwinDynamics:

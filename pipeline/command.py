@@ -4,6 +4,7 @@ import errno
 import re
 import shlex
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -60,12 +61,19 @@ PER_COMMAND = ("stage", "run", "base", "compare", "force", "patient", "input", "
 
 def run(arguments: Sequence[str]) -> int:
     """The exit status of the command with these arguments."""
+    threading.excepthook = but_the_writers
     with one_line_errors(arguments):
         arguments = with_own_runs(arguments)
         check_command_line(arguments)
         sys.argv[1:] = arguments  # where Hydra reads them
         _hydra_main()
     return 0
+
+
+def but_the_writers(args: threading.ExceptHookArgs) -> None:
+    """Say what ended a thread, but for TensorBoard's writer: its error (a full disk) is raised in the main thread too."""
+    if not (isinstance(args.exc_value, OSError) and type(args.thread).__module__.startswith("tensorboard.")):
+        threading.__excepthook__(args)
 
 
 @contextmanager

@@ -24,7 +24,15 @@ from intervention.twin_training import TwinSettings
 CONF = Path(__file__).parent.parent / "conf"
 T = TypeVar("T")
 SHAPE = TwinShape(
-    encoder=12, decoder=8, memory=6, person=5, retention=(0.5, 0.9), history=9, head=10, modes=2, min_sd=0.05
+    encoder=12,
+    decoder=8,
+    memory=6,
+    person=5,
+    retention=((0.5, 0.5), (0.7, 0.9)),
+    history=9,
+    head=10,
+    modes=2,
+    min_sd=0.05,
 )
 SCALER = WeekScaler((7.0, 6.0, 65.0, 5.0), (1.4, 1.8, 8.0, 1.9), (0.8, 1.0, 7.0, 1.1))
 EFFECTS = torch.tensor(

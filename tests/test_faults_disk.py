@@ -41,10 +41,10 @@ def test_a_file_that_cannot_be_written_whole_is_not_written(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MB of its own."""
+    """A file system of 32 MB of its own."""
     place = tmp_path / "disk"
     place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], capture_output=True, check=False)  # fmt: skip
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(place)], capture_output=True, check=False)  # fmt: skip
     if mounted.returncode:
         pytest.skip("a file system cannot be mounted here")
     yield place

@@ -41,7 +41,7 @@ def test_arms_hold_what_the_design_asks_for() -> None:
 
 def test_stepped_arms_climb_in_order() -> None:
     treatment, intensity = assign_arms(
-        design(courses=200, constant_share=0.0, stepped_share=1.0), np.random.default_rng(0)
+        design(courses=200, constant_share=0.0, stepped_share=1.0, rotating_share=0.0), np.random.default_rng(0)
     )
     assert (np.diff(treatment, axis=1) >= 0).all() and (treatment[:, -1] >= 2).all()
     assert (intensity[treatment == CONTROL] == 0).all()
@@ -49,9 +49,31 @@ def test_stepped_arms_climb_in_order() -> None:
 
 def test_constant_arms_never_change() -> None:
     treatment, intensity = assign_arms(
-        design(courses=200, constant_share=1.0, stepped_share=0.0), np.random.default_rng(0)
+        design(courses=200, constant_share=1.0, stepped_share=0.0, rotating_share=0.0), np.random.default_rng(0)
     )
     assert (treatment == treatment[:, :1]).all() and (intensity == intensity[:, :1]).all()
+
+
+def test_rotating_arms_take_turns_at_one_intensity_each() -> None:
+    treatment, intensity = assign_arms(
+        design(courses=300, constant_share=0.0, stepped_share=0.0, rotating_share=1.0), np.random.default_rng(0)
+    )
+    assert treatment.min() > CONTROL
+    kinds, periods = set(), set()
+    for taken, dose in zip(treatment, intensity, strict=True):
+        of = {int(t): set(dose[taken == t].tolist()) for t in taken}
+        assert all(len(doses) == 1 for doses in of.values())
+        kinds.add(len(of))
+        periods.add(next(p for p in range(1, 12) if (taken[p:] == taken[:-p]).all()))
+    assert kinds == {2, 3} and periods == {2, 3, 4, 6}  # two or three treatments, of a week or two each
+
+
+def test_shares_of_the_arms_are_those_asked_for() -> None:
+    treatment, _ = assign_arms(
+        design(courses=20_000, constant_share=0.5, stepped_share=0.0, rotating_share=0.5), np.random.default_rng(0)
+    )
+    never = (treatment == treatment[:, :1]).all(axis=1)
+    assert never.mean() == pytest.approx(0.5, abs=0.015)
 
 
 # --- courses ----------------------------------------------------------------------------------------------------------

@@ -109,11 +109,21 @@ def test_record_finds_the_slope_of_the_response() -> None:
     action = action_features(torch.tensor([3]), torch.tensor([0.5]))
     for _ in range(400):
         dose = 0.9 * record.traces[0, 2] + 0.1 * action[0, 2]  # what the trace will be
-        record = record.after((dose * slope).unsqueeze(0), action, (0.9,))
+        record = record.after((dose * slope).unsqueeze(0), action, ((0.9, 0.9),))
     assert record.traces[0, 2].item() == pytest.approx(action[0, 2].item(), abs=1e-3)
     found = record.features()[0, ACTION : ACTION + 16].view(4, 4)
     assert found[2].tolist() == pytest.approx(slope.tolist(), abs=0.02)
     assert found[[0, 1, 3]].abs().max() == 0
+
+
+def test_a_trace_comes_at_one_pace_and_goes_at_another() -> None:
+    record, none = Record.empty(torch.zeros(1, 4), 1), torch.zeros(1, 4)
+    action = action_features(torch.tensor([2]), torch.tensor([0.8]))
+    share = []
+    for taken in (action, action, 0 * action, 0 * action):
+        record = record.after(none, taken, ((0.6, 0.9),))
+        share.append((record.traces[0, 1] / action[0, 1]).item())
+    assert share == pytest.approx([0.4, 0.64, 0.64 * 0.9, 0.64 * 0.81])
 
 
 def test_action_features_are_orthonormal_over_the_doses_and_fade_with_them() -> None:
