@@ -35,8 +35,8 @@ def action_features(treatment: Tensor, intensity: Tensor) -> Tensor:
     """``[..., ACTION]``: the polynomials of the intensity, each in the place of the active treatment chosen; all zero for
     Control, whatever its intensity."""
     active = torch.arange(CONTROL + 1, len(TREATMENTS), device=treatment.device)
-    powers = intensity.unsqueeze(-1) ** torch.arange(1, DOSES + 1, device=intensity.device)
-    # Not a matrix product, whose last bit may differ with the number of rows.
+    # Neither powers nor a matrix product: the last bit of both may differ with the number of rows.
+    powers = intensity.unsqueeze(-1).expand(*intensity.shape, DOSES).cumprod(dim=-1)
     dose = (powers.unsqueeze(-2) * POLYNOMIALS.to(powers.device, powers.dtype)).sum(dim=-1)  # (..., DOSES)
     chosen = (treatment.unsqueeze(-1) == active).to(dose.dtype)
     return (dose.unsqueeze(-1) * chosen.unsqueeze(-2)).flatten(-2)

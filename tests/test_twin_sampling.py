@@ -1,10 +1,8 @@
 """The Twin's sampling, written out for speed: one function with the forms it is trained in, the same in any batch."""
 
-from dataclasses import replace
-
 import pytest
 import torch
-from helpers_twin import SCALER, SHAPE, make_patients, untrained
+from helpers_twin import SCALER, load, make_patients, untrained
 from torch import Tensor
 
 from core.patients import Patients
@@ -16,6 +14,7 @@ from intervention.record import Record, action_features
 from intervention.seq2seq import attend
 from intervention.twin import Twin, TwinDynamics
 from intervention.twin_sampling import cell_, gate_weights, parts_of
+from intervention.twin_training import TwinSettings
 
 PERSONS, WEEKS = 40, 12
 ACTION = torch.full((PERSONS,), 3), torch.full((PERSONS,), 0.7)
@@ -118,9 +117,10 @@ def test_a_course_does_not_depend_on_its_batch(
 
 
 @pytest.mark.parametrize("members", [1, 3])
-def test_a_course_is_the_same_to_the_bit_where_a_memory_fills_whole_tiles(patients: Patients, members: int) -> None:
-    """As the configured shape does; narrower ones differ in the last bits, which the test above allows for."""
-    dynamics = TwinDynamics(Twin(replace(SHAPE, memory=16), members, DEFAULT_SIGNALS, SCALER, 2, 12, seed=1), patients)
+def test_a_course_of_the_configured_shape_is_the_same_to_the_bit(patients: Patients, members: int) -> None:
+    """Its widths fill whole tiles; narrower ones may differ in the last bits, which the test above allows for."""
+    shape = load("twin.yaml", "twin", TwinSettings).shape
+    dynamics = TwinDynamics(Twin(shape, members, DEFAULT_SIGNALS, SCALER, 2, 12, seed=1), patients)
     _, many = live(dynamics, torch.arange(PERSONS), 14)
     _, one = live(dynamics, torch.arange(17, 18), 14)
     for a, b in zip(many, one, strict=True):
