@@ -47,6 +47,7 @@ class TwinSettings:
     adverse_weight: NonNegative  # of the adverse-event loss
     validation_share: Fraction  # share of the persons kept for validation
     validate_every: Count  # steps between validations
+    refit_courses: Count  # courses of the expected level's last refit
     refit_batch: Count  # courses at a time where there are no gradients: validation and the last refit
 
 
@@ -88,7 +89,7 @@ def train_member(
     train, validation = split_by_patient(trials, settings.validation_share, numpy_generator(seed, "twin", "split"))
     learned, watched = (read_courses(part, patients, settings.shape.retention) for part in (train, validation))
     _fit(net, learned, watched, patients, settings, seed, member, tracker)
-    refit_level(net, learned, settings.refit_batch)
+    refit_level(net, learned.batch(torch.arange(min(len(learned), settings.refit_courses))), settings.refit_batch)
     return net.state_dict()
 
 
@@ -163,7 +164,7 @@ def _drawn_parts(weeks: int, settings: TwinSettings, generator: torch.Generator)
 
 @torch.no_grad()
 def refit_level(net: Seq2Seq, courses: Courses, size: int) -> None:
-    """Put the last, linear layers of the expected level where the squared error over all ``courses`` is least.
+    """Put the last, linear layers of the expected level where the squared error over ``courses`` is least.
 
     Short training leaves them short of that, and what strong responders do short of the truth; a regression on the last
     hidden layer, the base and the latest week is exact. The action taken counts as much as the five weighed.
