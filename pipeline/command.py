@@ -61,7 +61,6 @@ PER_COMMAND = ("stage", "run", "base", "compare", "force", "patient", "input", "
 
 def run(arguments: Sequence[str]) -> int:
     """The exit status of the command with these arguments."""
-    threading.excepthook = but_the_writers
     with one_line_errors(arguments):
         arguments = with_own_runs(arguments)
         check_command_line(arguments)
@@ -80,6 +79,7 @@ def but_the_writers(args: threading.ExceptHookArgs) -> None:
 def one_line_errors(arguments: Sequence[str]) -> Iterator[None]:
     """What a user can act on ends the program with one line; anything else is a bug and keeps its traceback."""
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    threading.excepthook = but_the_writers  # for good: the thread may end after this does
     try:
         yield
     except ManoError as error:
