@@ -30,6 +30,7 @@ from intervention.week_summary import WeekSummary
 ACTIVE = len(TREATMENTS) - 1  # treatments with a dose
 OUTPUTS = len(TREATMENTS) + 2 * ACTIVE  # logits, then every alpha, then every beta
 EDGE = 1e-6  # u stays this far inside (0, 1), where both logarithms are finite in float32
+INSIDE = 1e-3  # how far a dose that was shown, not sampled, is kept inside
 NEVER = -1e8  # the logit of a forbidden treatment: its probability is exactly 0, its entropy term 0 and not NaN
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
@@ -37,6 +38,11 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 def intensity_of(u: Tensor) -> Tensor:
     """The dose that a raw intensity in [0, 1] stands for."""
     return MIN_INTENSITY + (MAX_INTENSITY - MIN_INTENSITY) * u
+
+
+def raw_intensity(intensity: Tensor) -> Tensor:
+    """The raw intensity inside (0, 1) that stands for a dose; Control's 0 is that of the smallest."""
+    return ((intensity - MIN_INTENSITY) / (MAX_INTENSITY - MIN_INTENSITY)).clamp(INSIDE, 1 - INSIDE)
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,13 @@ from torch import Tensor
 from core.artifact import Artifact
 from core.errors import ConfigError, NumericalError
 from core.protocols import State, Tracker
-from core.random import seeded_init
+from core.random import seeded_init, torch_generator
 from core.settings import Count, Fraction, NonNegative, Positive
 from core.treatments import TREATMENTS
 from envs.observation import BOUND as LATENT_BOUND
 from envs.sb3 import PatientVecEnv
 from intervention.checkpoint import begin_leg, capture, restore
+from intervention.imitation import Demonstrations, ImitationSettings, imitate
 from intervention.policy import ACTIVATIONS, Contraindication, DualHeadAgent, DualHeadPolicy, resolve
 from intervention.week_summary import WeekSummary
 
@@ -58,7 +59,9 @@ class PolicySettings:
     world: Literal["twin", "trial"]  # where the policy learns
     leg_rollouts: Count  # rollouts between two checkpoints, at each of which courses start afresh
     seeds: Count  # how many policies are trained, each from its own seed
+    imitation: ImitationSettings  # what the agent learns from before it learns for itself
     privileged: bool  # also train, in Trial, a policy that sees the latent response: the upper reference
+    privileged_steps: Count  # of that one, which learns from nothing
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,15 @@ def train_policy(
     tensorboard_dir: Path | None = None,
     callbacks: Sequence[BaseCallback] = (),
     resume: Artifact | None = None,
+    demonstrations: Demonstrations | None = None,
     on_checkpoint: Callable[[Artifact], None] | None = None,
 ) -> TrainedPolicy:
     """Learn a policy in ``vec_env`` (action space Box ``[0, 0]`` to ``[4, 1]``); ``names`` name its observations.
 
     stable-baselines3's own tags go to ``tensorboard_dir``, or to the tracker where there is none. ``on_checkpoint``
     receives where training stands after every leg; a training that is given this as ``resume``, with the same
-    settings and seed, ends with the very weights of the uninterrupted one.
+    settings and seed, ends with the very weights of the uninterrupted one. A training from the start imitates the
+    ``demonstrations`` first.
 
     Raises:
         ConfigError: the sizes do not fit together, or a contraindication names what does not exist.
@@ -105,6 +110,10 @@ def train_policy(
         legs = _Legs(settings, seed, tracker, on_checkpoint)
         if resume is not None:
             legs.returns = restore(model, resume)
+        elif demonstrations is not None:
+            assert isinstance(model.policy, DualHeadPolicy)
+            generator = torch_generator(seed, "policy", "imitation")
+            imitate(model.policy, demonstrations, settings.imitation, generator)
         start, before = time.perf_counter(), model.num_timesteps
         model.learn(
             max(settings.steps - before, 0), CallbackList([legs, *callbacks]), reset_num_timesteps=resume is None

@@ -12,11 +12,25 @@ from core.artifact import Artifact
 from core.patients import Patients
 from core.protocols import Tracker
 from envs.sb3 import PatientVecEnv
+from intervention.baselines import Greedy
+from intervention.demonstrations import demonstrate
+from intervention.imitation import Demonstrations
 from intervention.learning_curve import LearningCurve, Point
+from intervention.policy import resolve
 from intervention.side_by_side import KeptTracker, side_by_side
 from intervention.training import PrivilegedVecEnv, TrainedPolicy, train_policy
+from intervention.twin import TwinDynamics
 from pipeline.config import Config
-from pipeline.parts import HELD_OUT_SEED, load_risk, simulations, synthetic_patients, trial_world, worlds
+from pipeline.parts import (
+    HELD_OUT_SEED,
+    World,
+    load_risk,
+    load_twin,
+    simulations,
+    synthetic_patients,
+    trial_world,
+    worlds,
+)
 from pipeline.runner import Context, Stage
 from pipeline.store import RunStore, save_artifact, write_json
 
@@ -43,6 +57,7 @@ def policy(context: Context) -> dict[str, Any]:
     metrics: dict[str, Any] = {
         "world": settings.world,
         "steps": settings.steps,
+        "demonstrated_courses": settings.imitation.courses,
         "seconds": round(float(np.mean([result.seconds for result in own])), 2),
         "steps_per_second": round(float(np.mean([result.steps_per_second for result in own]))),
         "returns": {
@@ -75,20 +90,34 @@ def train_in(
     def keep(checkpoint: Artifact) -> None:
         context.keep(name, Artifact(checkpoint.tensors, checkpoint.meta | {"curve": points(curve)}))
 
+    settings = replace(config.policy, steps=config.policy.privileged_steps) if privileged else config.policy
     result = train_policy(
         PrivilegedVecEnv(env) if privileged else env,
-        config.policy,
+        settings,
         seed,
         tracker,
         env.simulation.layout.names + (PrivilegedVecEnv.names if privileged else ()),
         tensorboard_dir=context.out / name,
         callbacks=curve,
         resume=resume,
+        demonstrations=None if privileged or resume is not None else demonstrations(config, store, world, seed),
         on_checkpoint=keep,
     )
     if resume is not None:
         tracker.note(f"{name}: went on from week {resume.meta['steps']:,} of an interrupted training")
     return result, points(curve)
+
+
+def demonstrations(config: Config, store: RunStore, world: World, seed: int) -> Demonstrations | None:
+    """One-week-ahead planning in the Twin, shown on the patients of the ``world`` the agent will learn in."""
+    settings = config.policy.imitation
+    if not settings.courses:
+        return None
+    rows = torch.arange(settings.courses) % len(world.patients)
+    simulation = simulations(world, rows)(seed)
+    rules = resolve(config.policy.contraindications, simulation.layout.names)
+    planner = Greedy(TwinDynamics(load_twin(store), world.patients), settings.intensities, rules)
+    return demonstrate(planner, simulation, rows, settings.explored, config.policy.gamma, seed)
 
 
 def learning_curve(
