@@ -68,9 +68,11 @@ def limits(evaluate: Metrics) -> list[str]:
 
 def training(made: Metrics) -> list[str]:
     settings = made["config"]["policy"]
+    shown = settings["imitation"]["courses"]
+    begun = f" It began from the answers of one-week-ahead planning in the Twin to {shown:,} courses." if shown else ""
     return [
         f"PPO with a head for the treatment and one for its intensity, {settings['seeds']} seed(s) of {settings['steps']:,} "
-        f"patient-weeks in {WORLDS[settings['world']]}; seed {made['seed']}.",
+        f"patient-weeks in {WORLDS[settings['world']]}; seed {made['seed']}.{begun}",
         "Made from: " + ", ".join(f"{name} `{digest[:12]}`" for name, digest in made["inputs"].items()) + " (SHA-256); "
         + ", ".join(f"{name} {version}" for name, version in made["versions"].items()) + ".",
     ]  # fmt: skip
