@@ -25,6 +25,7 @@ import pytest
 from pipeline.stages import STAGES
 from pipeline.store import METRICS, PARTIAL, PREVIOUS, RunStore, sha256
 
+os.environ["OMP_NUM_THREADS"] = "1"  # of the server, as of conftest's runs: numpy's last bits hang on it
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["pipeline.command"])
 Strike = Callable[[], None]  # what befalls a child, set up before its command begins
