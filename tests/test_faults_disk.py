@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from helpers_faults import (
     untouched,
 )
 
+from pipeline.command import but_the_writers
 from pipeline.stages import STAGES
 from pipeline.store import RunStore
 
@@ -37,6 +39,19 @@ def test_a_file_that_cannot_be_written_whole_is_not_written(
         assert untouched(store, before) and not leftovers(store, checkpoints=False)
         assert command_in_child(tmp_path, f"stage={stage}", "force=true").status == 0
         assert same_results(store, smoke, stage)
+
+
+@pytest.mark.parametrize(("module", "error", "said"), [
+    ("tensorboard.summary.writer.event_file_writer", OSError("no space"), False),  # raised in the main thread as well
+    ("tensorboard.summary.writer.event_file_writer", ValueError("a bug"), True),
+    ("elsewhere", OSError("no space"), True),
+])  # fmt: skip
+def test_only_the_writers_own_error_is_not_said_twice(
+    module: str, error: Exception, said: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = type("Writer", (threading.Thread,), {"__module__": module})
+    but_the_writers(threading.ExceptHookArgs((type(error), error, None, kind())))
+    assert bool(capsys.readouterr().err) == said
 
 
 @pytest.fixture
