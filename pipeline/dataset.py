@@ -88,7 +88,8 @@ def export_dataset(config: Config, store: RunStore, console: Console) -> list[Pa
         facts = metadata(config, store, world, run, name) | {"minari_version": version}
         facts |= reference_scores(config, store, run, tracker)
         with place.writing((folder / name).name) as partial:
-            tally = write(config, store, world, run, partial / "data", facts, tracker)
+            # Absolute: pyarrow, which writes below a folder it is given, would read a relative one from there.
+            tally = write(config, store, world, run, (partial / "data").resolve(), facts, tracker)
         name_namespaces(folder, name)
     show(console, store, settings, folder, name, tally, facts, time.perf_counter() - started)
     return [folder / name / "data" / "metadata.json"]

@@ -65,6 +65,13 @@ def export(tmp_path: Path) -> Export:
     return made
 
 
+def test_a_relative_folder_is_the_same_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = replace(shipped().dataset, name="mano/near-v0", folder="sets", episodes=5)
+    export_dataset(replace(shipped(), dataset=settings), RunStore(Path("demo")), Console(file=io.StringIO()))
+    assert load(tmp_path / "sets", "mano/near-v0").total_episodes == 5
+
+
 def seeds(dataset: MinariDataset) -> list[int]:
     return [facts["seed"] for facts in dataset.storage.get_episode_metadata(dataset.episode_indices)]
 
