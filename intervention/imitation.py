@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor
 
+from core.gradients import clip
 from core.settings import Count, Fraction, Positive
 from intervention.policy import DualHeadPolicy
 
@@ -44,16 +45,20 @@ def imitate(
     policy: DualHeadPolicy, shown: Demonstrations, settings: ImitationSettings, generator: torch.Generator
 ) -> None:
     """Fit ``policy`` to the demonstrations in place: the actor by likelihood, with the entropy it is trained with, and the
-    critic by least squares."""
+    critic by least squares.
+
+    Raises:
+        NumericalError: a gradient became non-finite.
+    """
     optimizer = torch.optim.Adam(policy.parameters(), settings.learning_rate)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, settings.steps)
-    for _ in range(settings.steps):
+    for step in range(settings.steps):
         rows = torch.randint(len(shown.value), (settings.batch,), generator=generator)
         value, log_prob, entropy = policy.evaluate_actions(shown.observation[rows], shown.action[rows])
         # a dose that is always the same would narrow its Beta without end
         loss = F.mse_loss(value[:, 0], shown.value[rows]) / 2 - log_prob.clamp(max=SURE).mean() - entropy.mean()
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+        clip(policy.parameters(), 1.0, f"policy, imitation step {step}", "policy.imitation.learning_rate")
         optimizer.step()
         schedule.step()

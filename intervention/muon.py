@@ -1,7 +1,7 @@
 """Muon: the matrices of a network learn by steps whose directions all have one length.
 
 Jordan 2024 (kellerjordan.github.io/posts/muon), with the step of Liu et al. 2025 (arXiv 2502.16982), which is as large
-as AdamW's. ``torch.optim.Muon`` works in bfloat16, in which processors without it take ten times as long; here the
+as AdamW's. ``torch.optim.Muon`` works in bfloat16, in which processors without it take several times as long; here the
 parameters' own type is kept.
 """
 

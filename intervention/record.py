@@ -43,10 +43,10 @@ def action_features(treatment: Tensor, intensity: Tensor) -> Tensor:
 
 
 class Record(NamedTuple):
-    """What is known for certain of a course: ``traces`` of doses ``[..., T*ACTION]`` (leaky means, one per retention; what a treatment does
-    comes at another pace than it goes), and
-    for each active treatment what the weeks showed under it: ``shown`` ``[..., A, C]``, sum of dose x deviation from the
-    base, and ``seen`` ``[..., A]``, sum of dose squared; their ratio is the slope of a regression on the dose."""
+    """``traces`` of doses ``[..., T*ACTION]`` (leaky means, one per retention: what a treatment does comes at another pace
+    than it goes), and for each active treatment what the weeks showed under it: ``shown`` ``[..., A, C]``, sum of dose x
+    deviation from the base, and ``seen`` ``[..., A]``, sum of dose squared; their ratio is the slope of a regression on
+    the dose."""
 
     traces: Tensor
     shown: Tensor

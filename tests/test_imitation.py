@@ -8,6 +8,7 @@ from helpers_envs import people, simulation
 from test_policy import BEST_DOSE, NAMES, SMALL, Bandit
 
 from core.artifact import Artifact
+from core.errors import NumericalError
 from core.protocols import NullTracker
 from core.random import torch_generator
 from core.treatments import CONTROL
@@ -86,6 +87,15 @@ def test_the_agent_answers_as_it_was_shown_and_values_what_followed() -> None:
     assert (action[:, 0] == answers.action[:, 0]).float().mean() > 0.97
     assert (action[:, 1] - answers.action[:, 1]).abs().mean() < 0.1
     assert (value[:, 0] - answers.value).square().mean() < 0.1 * answers.value.var()
+
+
+def test_a_demonstration_that_is_no_number_stops_at_the_step() -> None:
+    with isolated_random_state():
+        policy = make_ppo(Bandit(256), SMALL, 0, NAMES).policy
+    assert isinstance(policy, DualHeadPolicy)
+    spoilt = replace(bandit_answers(), value=torch.full((2000,), torch.nan))
+    with pytest.raises(NumericalError, match=r"policy, imitation step 0: .*lower policy\.imitation\.learning_rate"):
+        imitate(policy, spoilt, SMALL.imitation, torch_generator(1, "imitation"))
 
 
 def test_a_training_that_imitates_starts_ahead_repeats_and_resumes_to_the_bit() -> None:
