@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 import torch
-from annotated_types import Ge, Gt, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from torch import Tensor
 
 from core.patients import Patients
@@ -39,7 +39,10 @@ class EvaluateSettings:
     tree_depth: Count  # of the tree that explains the policy
     tree_leaf: Annotated[int, Ge(1)]  # observations a leaf holds at least
     tree_rounds: Count  # trees grown, each also on the weeks that the one before would meet; the best is kept
-    tree_patients: Count  # synthetic patients it is grown on, at most all there are
+    tree_patients: Count  # synthetic patients it is grown on, and the least dose found on; at most all there are
+    dose_shares: tuple[
+        Annotated[float, Gt(0), Le(1)], ...
+    ]  # of the agent's intensities, among which the least is sought
 
 
 def run_policy(name: str, policy: Policy, simulation: Simulation, rows: Tensor, seed: int) -> pd.DataFrame:

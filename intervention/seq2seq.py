@@ -9,7 +9,8 @@ remembered days:
     level    ~ mixture of Gaussians around expected, each with a factor common to all signals: what is not known of the
                person yet, and the week's chance
     day d    = level + correction_d + phi * (day d-1 - level) + sd_d * L eps_d,   clipped to the signal's range
-    phi, L   = day-to-day carry-over and same-day correlation of the signals
+    phi, L   = day-to-day carry-over and same-day correlation of the signals; on Monday the level in the bracket is a mean of
+               the week's and of the expected one, as what is new about a week does not change how Sunday was
 
 The level is drawn once a week, because a person's unknown response moves all days of a week together; without it the
 sampled persons are too much alike, and what the encoder infers from its own samples drifts to the average.
@@ -123,6 +124,9 @@ class Seq2Seq(nn.Module):
         self.decoder = nn.LSTM(c + d + DAYS, shape.decoder, batch_first=True)
         self.day_out = nn.Linear(shape.decoder, 2 * c)
         self.carry = nn.Parameter(torch.zeros(c))  # phi
+        self.anchor = nn.Parameter(
+            torch.full((c,), 0.5)
+        )  # weight of the expected level in what Sunday is measured from
         self.mix = nn.Parameter(torch.zeros(c, c))  # strictly lower part: same-day regression on the signals before
         for layer in (self.level_linear, self.level_out, self.day_out):  # not law_out: equal modes would stay equal
             nn.init.zeros_(layer.weight)
@@ -232,14 +236,12 @@ class Seq2Seq(nn.Module):
         return level + correction + self.carry * before, F.softplus(raw + 0.5) + self.shape.min_sd
 
     def write_forced(
-        self,
-        state: LSTMState,
-        contexts: Tensor,
-        level: Tensor,
-        previous: Tensor,
+        self, state: LSTMState, contexts: Tensor, level: Tensor, expected: Tensor, previous: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Teacher forcing: moments ``[B, 7, C]`` of seven days from ``previous`` ``[B, 7, C]``, the true days before."""
-        before = previous - level.unsqueeze(1)
+        """Teacher forcing: moments ``[B, 7, C]`` of seven days from ``previous`` ``[B, 7, C]``, the true days before, the week's
+        level and the expected one, each ``[B, C]``."""
+        sunday = previous[:, :1] - torch.lerp(level, expected, self.anchor).unsqueeze(1)
+        before = torch.cat([sunday, previous[:, 1:] - level.unsqueeze(1)], dim=1)
         weekday = torch.eye(DAYS, device=before.device, dtype=before.dtype).expand(len(before), DAYS, DAYS)
         days = torch.cat([before, contexts, weekday], dim=-1)
         out, _ = self.decoder(days, (state[0].unsqueeze(0), state[1].unsqueeze(0)))

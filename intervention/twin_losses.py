@@ -74,7 +74,7 @@ def course_losses(
     came = torch.cat([courses.true_level.unsqueeze(2), courses.other_true_level[:, :, weighed]], dim=2)
     level_nll = law.nll(came).mean(dim=(0, 1)) / len(between)  # (1+V,)
     return {
-        "nll": _days_nll(net, courses, course, written),
+        "nll": _days_nll(net, courses, course, levels[:, :, 0].detach(), written),
         "level_nll": 0.5 * (level_nll[0] + level_nll[1:].mean()),
         "level": 0.5 * (off[0] + off[1:].mean()),
         "effect": ((moved[0] - moved[1]) / between).square().mean(),
@@ -88,8 +88,9 @@ def weighed_actions(courses: Courses, weighed: Tensor) -> Tensor:
     return action_features(weighed.expand(intensity.shape), intensity)
 
 
-def _days_nll(net: Seq2Seq, courses: Courses, course: Reading, written: Tensor) -> Tensor:
-    """Mean negative log-likelihood of the days of the weeks ``written``, given the days before and the week's level."""
+def _days_nll(net: Seq2Seq, courses: Courses, course: Reading, expected: Tensor, written: Tensor) -> Tensor:
+    """Mean negative log-likelihood of the days of the weeks ``written``, given the days before and the week's level;
+    ``expected`` ``[B, W, C]`` is the level expected before each week."""
     history, action = course.history[:, written], course.action[:, written]
     memory, read = course.memory, course.past[written].repeat_interleave(DAYS, dim=0)
     contexts = attend(net.day_queries(history, action).flatten(1, 2), memory, read)
@@ -97,6 +98,7 @@ def _days_nll(net: Seq2Seq, courses: Courses, course: Reading, written: Tensor) 
     start = net.begin_week(*(x.flatten(0, 1) for x in (history, action, courses.adverse[:, written])))
     true = courses.weeks[:, 1 + written].flatten(0, 1)  # (B*V, 7, C)
     previous = torch.cat([courses.weeks[:, written, -1:].flatten(0, 1), true[:, :-1]], dim=1)
-    mean, sd = net.write_forced(start, contexts, courses.true_level[:, written].flatten(0, 1), previous)
+    level, foreseen = (x[:, written].flatten(0, 1) for x in (courses.true_level, expected))
+    mean, sd = net.write_forced(start, contexts, level, foreseen, previous)
     bounds = courses.at_low[:, written].flatten(0, 1), courses.at_high[:, written].flatten(0, 1)
     return clipped_nll(net.innovations(true, mean, sd), sd, *bounds).mean()

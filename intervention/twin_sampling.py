@@ -166,7 +166,7 @@ class FastMember:
         carried = torch.cat([net.carry.diag(), torch.zeros_like(net.mix)])
         raised = net.day_out.bias[:, None] + torch.tensor([0.0, 0.5]).repeat_interleave(c)[:, None].to(bias)
         self.moments = torch.cat([carried, 2 * net.day_out.weight, raised], dim=1)  # (2C, C + H + 1)
-        self.same_day = net.same_day()
+        self.same_day, self.anchor = net.same_day(), net.anchor[:, None]
 
         inner, outer, self.read_bias = gate_weights(net.encoder)
         self.read_weight = torch.cat([inner, outer], dim=1)
@@ -199,7 +199,8 @@ class FastMember:
 
         half, cell = asked[h:].addcmul_(self.begin_adverse, adverse).sigmoid_().sub_(HALF).chunk(2)
         contexts = torch.bmm(weights_of(self.day_queries(past.known), past), past.memory)  # (B, 7, D)
-        return self._days(contexts.permute(1, 2, 0), yesterday - level, half, cell.mul_(4.0), level, draws)
+        sunday = yesterday - torch.lerp(level, outlook.level, self.anchor)
+        return self._days(contexts.permute(1, 2, 0), sunday, half, cell.mul_(4.0), level, draws)
 
     def _days(
         self, contexts: Tensor, before: Tensor, half: Tensor, twice: Tensor, level: Tensor, draws: "Draws"

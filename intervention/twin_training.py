@@ -104,6 +104,7 @@ def _fit(
     tracker: Tracker,
 ) -> None:
     """Fit one member in place and leave it with its best validation weights."""
+    start_carry(net, train)
     device = patients.week.device
     between = (torch.tensor(patients.scaler.between) / torch.tensor(patients.scaler.sd)).to(device)
     generator = torch_generator(seed, "twin", "batches", str(member))
@@ -134,6 +135,14 @@ def _fit(
             if total < best:
                 best, kept = total, {name: tensor.clone() for name, tensor in net.state_dict().items()}
     net.load_state_dict(kept)
+
+
+@torch.no_grad()
+def start_carry(net: Seq2Seq, courses: Courses) -> None:
+    """Begin with the carry-over within weeks that least squares finds, which so few gradient steps would not reach."""
+    away = courses.weeks[:, 1:] - courses.true_level.unsqueeze(2)  # (N, W, 7, C)
+    before, after = away[:, :, :-1], away[:, :, 1:]
+    net.carry.copy_((before * after).sum(dim=(0, 1, 2)) / before.square().sum(dim=(0, 1, 2)))
 
 
 def _optimizers(

@@ -131,5 +131,6 @@ def display_name(policy: str, evaluate: dict[str, Any]) -> str:
         "stepped_care": "stepped care",
         "greedy": "one step ahead in the Twin",
         "tree": "tree that explains PPO",
+        "least_dose": "PPO at its least dose",
     }
     return known.get(policy, policy.replace("_", " "))

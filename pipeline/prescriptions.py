@@ -32,19 +32,25 @@ def baseline_risk(world: World) -> pd.Series:
 def prescriptions(
     config: Config, episodes: pd.DataFrame, baseline: pd.Series, holdout: Cohort, policy: str, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """What ``policy`` prescribes by week, risk and group, and its dose against two rivals; ``episodes`` by person, with
+    """What ``policy`` prescribes by week, risk and group, and its dose beside two rivals; ``episodes`` by person, with
     ``risk_before``; ``baseline`` as above."""
     settings = config.evaluate
     drawn = rng, settings.resamples, settings.confidence
-    rivals = {"stepped_care": REFERENCE, "best_constant_by_remission": best_by_remission(episodes)}
     return {
         "prescribed": dose_response(episodes[episodes["policy"] == policy]),
         "subgroups": {
             name: who_gets_what(episodes, groups, policy, REFERENCE, *drawn)
             for name, groups in groups_by_person(config, holdout, baseline).items()
         },
-        "dose_saved": {name: dose_saved(episodes, policy, rival, *drawn) for name, rival in rivals.items()},
+        "dose_saved": saved(config, episodes, policy, rng),
     }
+
+
+def saved(config: Config, episodes: pd.DataFrame, policy: str, rng: np.random.Generator) -> dict[str, Any]:
+    """Dose, remission and adverse events of ``policy`` beside its two rivals."""
+    rivals = {"stepped_care": REFERENCE, "best_constant_by_remission": best_by_remission(episodes)}
+    drawn = rng, config.evaluate.resamples, config.evaluate.confidence
+    return {name: dose_saved(episodes, policy, rival, *drawn) for name, rival in rivals.items()}
 
 
 def groups_by_person(config: Config, holdout: Cohort, baseline: pd.Series) -> dict[str, pd.Series]:

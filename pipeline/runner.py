@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.markup import escape
+from threadpoolctl import threadpool_limits
 
 from core.artifact import Artifact
 from core.errors import ArtifactError, MissingStageError
@@ -133,8 +134,10 @@ def run_stage(stage: Stage, config: Config, store: RunStore, console: Console, f
         store.clear_checkpoints(stage.name)  # left by a process that was killed right after its last stroke
         return False
     started = time.time()
-    torch.set_num_threads(config.wide_threads if stage.wide else config.threads)
-    with store.writing(stage.name) as out:
+    threads = config.wide_threads if stage.wide else config.threads
+    torch.set_num_threads(threads)
+    # numpy's matrix products too: their last bits depend on the number of threads, which would else be the machine's.
+    with threadpool_limits(threads, user_api="blas"), store.writing(stage.name) as out:
         tracker = RunTracker(out, console)
         try:
             metrics = stage.run(Context(config, store, out, tracker, json.dumps(wanted, sort_keys=True)))
@@ -144,7 +147,7 @@ def run_stage(stage: Stage, config: Config, store: RunStore, console: Console, f
         write_json(out / METRICS, metrics)
         files = sorted(p for p in out.rglob("*") if p.is_file() and not p.name.startswith("events.out.tfevents"))
         outputs = {str(path.relative_to(out)): sha256(path) for path in files}
-        facts = {"versions": versions(), "threads": torch.get_num_threads(), "peak_memory_mb": round(peak_memory_mb())}
+        facts = {"versions": versions(), "threads": threads, "peak_memory_mb": round(peak_memory_mb())}
         write_manifest(out, wanted | {"outputs": outputs} | facts)
     store.clear_checkpoints(stage.name)
     return True

@@ -85,7 +85,7 @@ def test_a_sampled_week_is_that_of_the_training_forms(patients: Patients, member
             law = net.level_law(history, action, contexts[:, 0], expected, adverse.float() - chance)
             level = law.sample(uniform[:, 1].float(), normal[:, DAYS * 4 :])
             begin = net.begin_week(history, action, adverse)
-            mean, sd = net.write_forced(begin, contexts[:, 1:], level, previous)
+            mean, sd = net.write_forced(begin, contexts[:, 1:], level, expected, previous)
             found, noise = net.innovations(week, mean, sd), normal[:, : DAYS * 4].view(-1, DAYS, 4)
             inside = ((week > net.low + 1e-5) & (week < net.high - 1e-5)).all(dim=-1)
             own = inside & (state["member"] == m)[:, None]

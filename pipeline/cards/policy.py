@@ -6,9 +6,12 @@ from pipeline.cards.markdown import Metrics, card, table
 from pipeline.config import Config
 from pipeline.console import display_name
 from pipeline.prescription_table import (
+    LOWERED,
     SHORT,
+    beside,
     intensity,
-    rival,
+    lowered,
+    lowered_sentence,
     shares,
     span,
     treatment_name,
@@ -28,6 +31,7 @@ def policy_card(evaluate: Metrics, made: Metrics, config: Config) -> str:
         ("Training", training(made)),
         ("Contraindications", contraindications(made["config"]["policy"]["contraindications"])),
         ("Results on held-out persons", results(evaluate)),
+        ("Every dose lowered alike", [table(["", *LOWERED], lowered(evaluate)), lowered_sentence(evaluate)]),
         ("Dose and remission beside its rivals", rivals(evaluate)),
         ("Who gets what, how much, with what result", groups(evaluate)),
         ("What is prescribed by risk score", prescribed(evaluate, "risk", "risk score")),
@@ -115,11 +119,11 @@ def results(evaluate: Metrics) -> list[str]:
 
 def rivals(evaluate: Metrics) -> list[str]:
     rows = [
-        [rival(key, row),
+        [label,
          "n/a" if row["dose_ratio"] is None else f"{row['dose_ratio']:.2f} {span(row['dose_ratio_ci'], 2)}",
          f"{100 * row['remission_difference']:+.1f} {span([100 * each for each in row['remission_difference_ci']], 1)}",
          verdict(row), f"{row['adverse_difference']:+.3f} {span(row['adverse_difference_ci'], 3)}"]
-        for key, row in evaluate["dose_saved"].items()
+        for label, row in beside(evaluate).items()
     ]  # fmt: skip
     header = [
         "rival",

@@ -7,7 +7,7 @@ import pandas as pd
 from core.treatments import CONTROL, TREATMENTS
 from pipeline.console import display_name, number
 from pipeline.off_policy_table import NAMES, best_estimator, percent
-from pipeline.prescription_table import RIVALS, rival, verdict
+from pipeline.prescription_table import RIVALS, beside, verdict
 from pipeline.report.charts import (
     GREY,
     INK,
@@ -216,9 +216,9 @@ def groups(evaluate: Metrics) -> Figure:
 
 
 def rivals(evaluate: Metrics) -> Figure:
-    """Dose and remission beside stepped care and the constant with the most remissions."""
-    found = evaluate["dose_saved"]
-    labels = [rival(key, row).replace(" (", "<br>(") for key, row in found.items()]
+    """Dose and remission beside stepped care and the constant with the most remissions, as it is and at its least dose."""
+    found = beside(evaluate)
+    labels = [label.replace(" (", "<br>(").replace(", at", "<br>at") for label in found]
     charts = []
     for title, value, ends, scale, unit in (
         ("dose", "dose_ratio", "dose_ratio_ci", 1, "dose-weeks, ratio"),
@@ -230,9 +230,9 @@ def rivals(evaluate: Metrics) -> Figure:
         data = [dots(values, labels, title, SYNTHETIC, error_x=whiskers(values, spans, SYNTHETIC))]
         equal = 1.0 if value == "dose_ratio" else 0.0
         charts.append(chart(data, title, unit, **downwards(len(labels), shapes=[at(equal)])))
-    first, row = next(iter(found.items()))
+    first, row = next(iter(evaluate["least_dose"]["saved"].items()))
     ratio = "an unknown share" if row["dose_ratio"] is None else f"{100 * row['dose_ratio']:.0f} %"
-    title = f"The agent needs {ratio} of the dose of {RIVALS[first]}; remission no worse: {verdict(row)} ({100 * row['remission_difference']:+.1f} points)"  # fmt: skip
+    title = f"At its least dose the agent needs {ratio} of the dose of {RIVALS[first]}; remission no worse: {verdict(row)} ({100 * row['remission_difference']:+.1f} points)"  # fmt: skip
     return Figure(title, f"Agent against each rival, same persons; dotted: alike; no worse means by 1 point at most. {judged(evaluate)}.", charts, wide=340)  # fmt: skip
 
 

@@ -7,8 +7,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from core.protocols import Tracker
 from core.random import numpy_generator
-from intervention.baselines import Greedy, Learned, standard_policies
+from intervention.baselines import Greedy, Learned, Policy, standard_policies
+from intervention.dose_finding import Lowered, dose_curve, least_share
 from intervention.evaluation import (
     best_constant,
     exploitation_gap,
@@ -34,7 +36,7 @@ from pipeline.parts import (
     synthetic_patients,
     worlds,
 )
-from pipeline.prescriptions import baseline_risk, prescriptions, safety
+from pipeline.prescriptions import baseline_risk, prescriptions, safety, saved
 from pipeline.runner import Context, Stage
 from pipeline.store import RunStore, write_bytes
 
@@ -55,7 +57,10 @@ def evaluate(context: Context) -> dict[str, Any]:
     policies["greedy"] = Greedy(
         TwinDynamics(load_twin(store), patients), settings.greedy_intensities, first.agent.rules
     )
-    tree = policies["tree"] = explaining_tree(config, store, first)
+    practice = synthetic_world(config, store)
+    tree = policies["tree"] = explaining_tree(config, practice, first)
+    least = least_dose(config, practice, first, policies["stepped_care"], context.tracker)
+    policies["least_dose"] = Lowered(first, least["share"])
     episodes = run_policies(policies, simulations(world["trial"], rows), rows, seeds, context.tracker)
     in_twin = run_policies(learned, simulations(world["twin"], rows), rows, seeds, context.tracker)
     episodes.to_parquet(context.out / "episodes.parquet", index=False)
@@ -72,6 +77,8 @@ def evaluate(context: Context) -> dict[str, Any]:
         ),
         **off_policy(context),
     }
+    rng = numpy_generator(config.seed, "evaluate", "least dose")
+    metrics["least_dose"] = {**least, "saved": saved(config, here, "least_dose", rng)}
     metrics["safety"] = safety(metrics["policies"], metrics["constants"])
     card = policy_card(metrics, store.manifest("policy"), config)
     write_bytes(context.out / CARD, card.encode())
@@ -117,20 +124,37 @@ def scores(config: Config, episodes: pd.DataFrame, in_twin: pd.DataFrame) -> dic
     return result
 
 
-def explaining_tree(config: Config, store: RunStore, agent: Learned) -> TreePolicy:
+def synthetic_world(config: Config, store: RunStore) -> World:
+    """Synthetic patients in Trial: what is fitted to the finished agent is fitted there."""
+    return worlds(store, synthetic_patients(store, config.env), config.trial, config.env, config.seed)["trial"]
+
+
+def explaining_tree(config: Config, practice: World, agent: Learned) -> TreePolicy:
     """A small tree that imitates the agent, grown on synthetic patients."""
-    settings = config.evaluate
-    training = worlds(store, synthetic_patients(store, config.env), config.trial, config.env, config.seed)["trial"]
-    rows = torch.arange(min(len(training.patients), settings.tree_patients))
+    settings, rows = config.evaluate, practice_rows(config, practice)
     return grow_tree(
         agent,
-        simulations(training, rows),
+        simulations(practice, rows),
         rows,
         config.seed,
         settings.tree_rounds,
         settings.tree_depth,
         settings.tree_leaf,
     )
+
+
+def least_dose(config: Config, practice: World, agent: Learned, reference: Policy, tracker: Tracker) -> dict[str, Any]:
+    """The share of the agent's intensities at which as many synthetic patients remit as under ``reference``, and how it
+    was found."""
+    rows, seeds = practice_rows(config, practice), [config.seed + i for i in range(config.evaluate.seeds)]
+    shares, make = config.evaluate.dose_shares, simulations(practice, rows)
+    curve, found = dose_curve(agent, reference, shares, make, rows, seeds, tracker)
+    share = least_share(curve, found["remission"])
+    return {"share": share, "reference": found, "curve": {f"{each:g}": row for each, row in curve.items()}}
+
+
+def practice_rows(config: Config, practice: World) -> Tensor:
+    return torch.arange(min(len(practice.patients), config.evaluate.tree_patients))
 
 
 def explanation(tree: TreePolicy, world: World, rows: Tensor, seed: int) -> dict[str, Any]:
