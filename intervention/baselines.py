@@ -104,16 +104,13 @@ class SteppedCare:
 
 
 class WorldModel(Protocol):
-    """Dynamics that can be asked what to expect and told what happened (Trial knows the truth, the Twin learned it)."""
+    """Dynamics that can be asked what to expect and told what happened."""
 
     def start(self, rows: Tensor, keys: Tensor) -> State: ...
 
-    def expected_level(self, state: State, treatment: Tensor, intensity: Tensor) -> Tensor:
-        """``[B, C]`` physical: the expected level of the coming week under this action."""
-        ...
-
-    def adverse_probability(self, state: State, treatment: Tensor, intensity: Tensor) -> Tensor:
-        """``[B]``: how likely an adverse event is in the coming week under this action."""
+    def foresee(self, state: State, actions: Sequence[Action]) -> tuple[Tensor, Tensor]:
+        """Expected level ``[K, B, C]`` (physical) and chance of an adverse event ``[K, B]`` of the coming week under each of
+        K actions."""
         ...
 
     def observe(self, state: State, treatment: Tensor, intensity: Tensor, week: Tensor, adverse: Tensor) -> State:
@@ -140,17 +137,19 @@ class Greedy:
         self.low = torch.tensor([signal.low for signal in patients.signals])
         self.high = torch.tensor([signal.high for signal in patients.signals])
 
+    @torch.no_grad()
     def act(self, simulation: Simulation, observation: Tensor, keys: Tensor) -> Action:
         b, treatments = len(observation), torch.tensor([t for t, _ in self.candidates])
         intensities = torch.tensor([u for _, u in self.candidates])
+        actions = [(t.expand(b), u.expand(b)) for t, u in zip(treatments, intensities, strict=True)]
         settings, costs = simulation.settings, []
-        for treatment, intensity in zip(treatments, intensities, strict=True):
-            action = treatment.expand(b), intensity.expand(b)
-            level = self.model.expected_level(self.state, *action)
-            harm = settings.adverse_cost * self.model.adverse_probability(self.state, *action)
+        for treatment, intensity, level, chance in zip(
+            treatments, intensities, *self.model.foresee(self.state, actions), strict=True
+        ):
             week = simulation.days + (level - simulation.days.mean(dim=1)).unsqueeze(1)
             week = torch.minimum(torch.maximum(week, self.low), self.high)
             risk = risk_score(simulation.risk_model.probabilities(self.features, week))
+            harm = settings.adverse_cost * chance
             costs.append(settings.risk_scale * risk + self.cost[treatment] * intensity + harm)
         cost, forbidden = torch.stack(costs), forbidden_treatments(observation, self.rules)  # (K, B), (B, 5)
         if forbidden is not None:

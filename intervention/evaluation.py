@@ -1,5 +1,6 @@
 """How good a policy is: courses of held-out patients in Trial, the same luck for every policy, intervals by patient."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -30,6 +31,9 @@ MEASURES = ("return", "remission", "weeks_to_remission", "dose_weeks", "adverse_
 class EvaluateSettings:
     patients: Count  # held-out patients treated by every policy, at most all there are
     seeds: Count  # courses of each of them, with different luck
+    gap_courses: Annotated[
+        int, Ge(2)
+    ]  # courses in Twin and in Trial, of a person each, that the exploitation gap is measured on
     resamples: Count  # bootstrap resamples of the patients
     confidence: Annotated[float, Gt(0), Lt(1)]  # of the intervals
     constant_intensities: Annotated[tuple[Dose, ...], MinLen(1)]  # doses of the constant policies
@@ -218,14 +222,18 @@ def normalised_score(
     return float(score(mean)), _interval(score(draws), confidence) if bounded else None
 
 
-def exploitation_gap(twin: pd.DataFrame, trial: pd.DataFrame, policy: str, floor: str, ceiling: str) -> float | None:
-    """|J_Twin - J_Trial| of ``policy`` as a share of (J_ceiling - J_floor) in Trial; None where that is not positive.
+def exploitation_gap(twin: pd.DataFrame, trial: pd.DataFrame, span: float) -> tuple[float, float] | tuple[None, None]:
+    """|J_Twin - J_Trial| as a share of ``span`` (J of the best there is less that of no treatment), and the standard error
+    that luck gives it; None where the span is not positive.
 
-    Large where the policy has learned what only the Twin believes.
+    Large where a policy has learned what only the Twin believes. ``twin`` and ``trial``: episodes of the same policies on
+    persons who differ from course to course, as in Trial how a person responds is luck that the Twin has none of.
     """
-    in_twin, _ = _paired(twin, [policy, policy]).mean(axis=0)
-    in_trial, low, high = _paired(trial, [policy, floor, ceiling]).mean(axis=0)
-    return float(abs(in_twin - in_trial) / (high - low)) if high > low else None
+    if span <= 0:
+        return None, None
+    returns = [each.groupby(["policy", "seed", "patient"])["reward"].sum() for each in (twin, trial)]
+    error = math.sqrt(sum(each.var() / len(each) for each in returns))
+    return float(abs(returns[0].mean() - returns[1].mean()) / span), float(error / span)
 
 
 def probability_of_improvement(

@@ -62,6 +62,7 @@ class PolicySettings:
     imitation: ImitationSettings  # what the agent learns from before it learns for itself
     privileged: bool  # also train, in Trial, a policy that sees the latent response: the upper reference
     privileged_steps: Count  # of that one, which learns from nothing
+    privileged_learning_rate: Positive  # its Adam's, at the start
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ How far their expected levels lie apart is the spread.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import reduce
 from typing import Any
@@ -192,16 +193,21 @@ class TwinDynamics:
         return self._with_older(state, self._read(given, action, days, whole_tiles(adverse)))
 
     @torch.no_grad()
-    def expected_level(self, state: State, treatment: Tensor, intensity: Tensor) -> Tensor:
-        """``[B, C]`` physical: the level the coming week is expected to have under this action, the members' mean."""
-        level = average([outlook.level for outlook in self._look_ahead(state, treatment, intensity)])
-        return self.twin.scaler.unscale(level.T)[: len(treatment)]
+    def foresee(self, state: State, actions: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """What the coming week is expected to be under each of K actions (treatment int64 and intensity float32, each ``[B]``).
 
-    @torch.no_grad()
-    def adverse_probability(self, state: State, treatment: Tensor, intensity: Tensor) -> Tensor:
-        """``[B]``: how likely an adverse event is in the coming week under this action, the members' mean."""
-        outlooks = self._look_ahead(state, treatment, intensity)
-        return average([torch.sigmoid(outlook.adverse_logit) for outlook in outlooks])[: len(treatment)]
+        Returns:
+            The level ``[K, B, C]`` in physical units and the chance of an adverse event ``[K, B]``, the members' means.
+        """
+        b, (given,) = len(state["rows"]), tiled(state)
+        known, memory, mask = self._pasts(given, self.base.new_zeros(ACTION, len(given["rows"])))
+        levels, chances = [], []
+        for action in actions:  # of what is known only the action differs
+            known[:, -ACTION:] = _action(*map(whole_tiles, action))
+            outlooks = self.together.look_ahead(known, memory, mask)
+            levels.append(self.twin.scaler.unscale(average([outlook.level for outlook in outlooks]).T)[:b])
+            chances.append(average([torch.sigmoid(outlook.adverse_logit) for outlook in outlooks])[:b])
+        return torch.stack(levels), torch.stack(chances)
 
     @torch.no_grad()
     def attention(self, state: State, treatment: Tensor, intensity: Tensor) -> Tensor:
@@ -222,10 +228,6 @@ class TwinDynamics:
         return F.pad(newest_first.flip(2).flatten(2), ((self.twin.weeks - newest_first.shape[2]) * DAYS, 0))[
             : len(treatment)
         ]
-
-    def _look_ahead(self, state: State, treatment: Tensor, intensity: Tensor) -> list[Outlook]:
-        given, *action = tiled(state, treatment, intensity)
-        return self.together.look_ahead(*self._pasts(given, _action(*action)))
 
     def _step(
         self, state: State, treatment: Tensor, intensity: Tensor, keys: Tensor

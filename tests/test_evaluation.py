@@ -1,5 +1,6 @@
 """Baselines and evaluation: courses are paired by patient, summaries are what they say."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from envs.severity import SeverityIndex
 from envs.simulation import Simulation
 from envs.trial import Trial, TrialSettings
 from intervention.baselines import (
+    Action,
     Constant,
     Greedy,
     Learned,
@@ -220,13 +222,11 @@ class StressLowering:
     def start(self, rows: Tensor, keys: Tensor) -> State:
         return {"level": self.patients.week[rows].mean(dim=1)}
 
-    def expected_level(self, state: State, treatment: Tensor, intensity: Tensor) -> Tensor:
-        level = state["level"].clone()
-        level[:, 3] -= 3.0 * intensity * (treatment == self.works)
-        return level
-
-    def adverse_probability(self, state: State, treatment: Tensor, intensity: Tensor) -> Tensor:
-        return self.harm * (intensity > 0.5)
+    def foresee(self, state: State, actions: Sequence[Action]) -> tuple[Tensor, Tensor]:
+        level = state["level"].repeat(len(actions), 1, 1)
+        for row, (treatment, intensity) in zip(level, actions, strict=True):
+            row[:, 3] -= 3.0 * intensity * (treatment == self.works)
+        return level, torch.stack([self.harm * (intensity > 0.5) for _, intensity in actions])
 
     def observe(self, state: State, treatment: Tensor, intensity: Tensor, week: Tensor, adverse: Tensor) -> State:
         self.seen.append(week)
@@ -343,9 +343,12 @@ def test_normalised_score_is_zero_at_the_floor_and_one_at_the_ceiling() -> None:
 
 
 def test_exploitation_gap_by_hand() -> None:
-    trial = episodes_of({"ppo": [3.0, 5.0], "none": [0.0, 2.0], "privileged": [6.0, 6.0]})
-    twin = episodes_of({"ppo": [5.0, 6.0]})
-    assert exploitation_gap(twin, trial, "ppo", "none", "privileged") == pytest.approx(1.5 / 5)
+    """The persons differ between the worlds: only means count, and what they may be off by."""
+    trial, twin = episodes_of({"ppo": [3.0, 5.0, 4.0]}), episodes_of({"ppo": [5.0, 6.0]})
+    gap, luck = exploitation_gap(twin, trial, 5.0)
+    assert gap == pytest.approx(1.5 / 5)
+    assert luck == pytest.approx(np.sqrt(1.0 / 3 + 0.5 / 2) / 5)
+    assert exploitation_gap(trial, twin, 5.0)[0] == gap
 
 
 def test_scores_without_a_range_are_not_given() -> None:
@@ -354,7 +357,7 @@ def test_scores_without_a_range_are_not_given() -> None:
     for episodes in (flat, worse):
         score = normalised_score(episodes, "ppo", "none", "privileged", np.random.default_rng(0), 50, 0.95)
         assert score == (None, None)
-        assert exploitation_gap(episodes, episodes, "ppo", "none", "privileged") is None
+    assert exploitation_gap(flat, flat, 0.0) == exploitation_gap(flat, flat, -1.0) == (None, None)
     some = episodes_of({"ppo": [3.0, 5.0], "none": [1.0, 2.0], "privileged": [9.0, 1.0]})  # a range, in the mean only
     score, interval = normalised_score(some, "ppo", "none", "privileged", np.random.default_rng(0), 50, 0.95)
     assert score == pytest.approx(2.5 / 3.5)

@@ -151,5 +151,10 @@ def test_a_run_leaves_a_card_whose_numbers_are_its_metrics(smoke: RunStore) -> N
     assert set(weeks) == {"week", "risk"}
     assert sum(row["weeks"] for row in weeks["week"]) == sum(row["weeks"] for row in weeks["risk"]) > ppo["patients"]
     assert all(set(row["treatments"]) == set(TREATMENTS) for row in weeks["week"] + weeks["risk"])
-    assert set(found["dose_saved"]) == {"stepped_care", "best_constant_by_remission"}
+    least = found["least_dose"]
+    assert set(found["dose_saved"]) == set(least["saved"]) == {"stepped_care", "best_constant_by_remission"}
+    assert set(least["curve"]) == {"0.5", "1"} and f"{least['share']:g}" in least["curve"]
+    if least["share"] < 1:
+        assert least["saved"]["stepped_care"]["dose_ratio"] < found["dose_saved"]["stepped_care"]["dose_ratio"]
+    assert f"Least dose: {least['share']:.0%} of each" in card and "stepped care, at least dose" in card
     assert "best_constant" not in found["safety"]

@@ -1,5 +1,6 @@
 """Safety: intensity that may not leap, adverse events that are counted, treatments that must not be given."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from envs.patient_env import PatientEnv
 from envs.rewards import REWARD_TERMS, EnvSettings
 from envs.sb3 import PatientVecEnv
 from envs.simulation import Simulation
-from intervention.baselines import Constant, Greedy, Learned, Policy, SteppedCareSettings, standard_policies
+from intervention.baselines import Action, Constant, Greedy, Learned, Policy, SteppedCareSettings, standard_policies
 from intervention.evaluation import run_policy
 from intervention.policy import Contraindication, Rule, forbidden_treatments, resolve
 from intervention.training import PolicySettings, train_policy
@@ -157,13 +158,11 @@ class Believer:
     def start(self, rows: Tensor, keys: Tensor) -> State:
         return {"rows": rows}
 
-    def expected_level(self, state: State, treatment: Tensor, intensity: Tensor) -> Tensor:
-        level = torch.tensor([7.0, 6.0, 65.0, 9.0]).repeat(len(treatment), 1)
-        level[:, 3] -= treatment * intensity
-        return level
-
-    def adverse_probability(self, state: State, treatment: Tensor, intensity: Tensor) -> Tensor:
-        return torch.zeros(len(treatment))
+    def foresee(self, state: State, actions: Sequence[Action]) -> tuple[Tensor, Tensor]:
+        level = torch.tensor([7.0, 6.0, 65.0, 9.0]).repeat(len(actions), len(state["rows"]), 1)
+        for row, (treatment, intensity) in zip(level, actions, strict=True):
+            row[:, 3] -= treatment * intensity
+        return level, torch.zeros(len(actions), len(state["rows"]))
 
     def observe(self, state: State, treatment: Tensor, intensity: Tensor, week: Tensor, adverse: Tensor) -> State:
         return state

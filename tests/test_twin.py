@@ -184,11 +184,11 @@ def test_step_leaves_the_state_it_was_given(patients: Patients) -> None:
 def test_adverse_events_happen_as_often_as_their_probability_says(patients: Patients) -> None:
     dynamics, rows = TwinDynamics(untrained(2), patients), torch.zeros(4000, dtype=torch.int64)
     state, action = dynamics.start(rows, rows), (torch.full((4000,), 4), torch.full((4000,), 0.8))
-    probability = dynamics.adverse_probability(state, *action)
+    probability = dynamics.foresee(state, [action])[1][0]
     assert probability.shape == (4000,)
     adverse = dynamics.step(state, *action, stream_keys(0, torch.arange(4000)))[1].adverse
     assert adverse.float().mean().item() == pytest.approx(probability[0].item(), abs=0.03)
-    gentle = dynamics.adverse_probability(state, action[0], torch.full((4000,), 0.1))
+    gentle = dynamics.foresee(state, [(action[0], torch.full((4000,), 0.1))])[1][0]
     assert not torch.allclose(gentle, probability)
 
 
@@ -223,11 +223,9 @@ def test_carrying_the_state_equals_training_on_the_whole_course(patients: Patien
     adverse = torch.from_numpy(np.random.default_rng(0).uniform(size=(n, weeks)) < 0.3)
     for week in range(weeks):
         action = torch.from_numpy(trials.treatment[:, week]), torch.from_numpy(trials.intensity[:, week])
-        level.append(dynamics.expected_level(state, *action))
+        level.append(dynamics.foresee(state, [action])[0][0])
         doses = torch.from_numpy(trials.alternative_intensity[:, week])
-        others.append(
-            torch.stack([dynamics.expected_level(state, torch.full((n,), a), doses[:, a]) for a in range(5)], dim=1)
-        )
+        others.append(dynamics.foresee(state, [(torch.full((n,), a), doses[:, a]) for a in range(5)])[0].movedim(0, 1))
         state = dynamics.observe(state, *action, torch.from_numpy(trials.weeks[:, week]), adverse[:, week])
     claimed = replace(
         trials,

@@ -125,9 +125,9 @@ def test_learns_a_dose_curve_that_falls_again(taught: TwinDynamics) -> None:
     """Half a dose of treatment 2 does all, a full one nothing; treatment 3 goes on rising."""
     doses, rows = torch.linspace(0.1, 1.0, 10), torch.arange(200)
     state = taught.start(rows, rows)
-    off = taught.expected_level(state, torch.zeros_like(rows), torch.zeros(200))
+    off = taught.foresee(state, [(torch.zeros_like(rows), torch.zeros(200))])[0][0]
     for treatment, signal, inside in ((2, 3, True), (3, 2, False)):
-        levels = [taught.expected_level(state, torch.full_like(rows, treatment), torch.full((200,), u)) for u in doses]
+        levels, _ = taught.foresee(state, [(torch.full_like(rows, treatment), torch.full((200,), u)) for u in doses])
         curve = torch.stack([(level - off).mean(dim=0)[signal] for level in levels])
         true = Curved.share(torch.tensor(treatment), doses) * EFFECTS[treatment, signal]
         assert ((curve - true).abs() / BETWEEN[signal]).max() < 0.2

@@ -90,7 +90,9 @@ def train_in(
     def keep(checkpoint: Artifact) -> None:
         context.keep(name, Artifact(checkpoint.tensors, checkpoint.meta | {"curve": points(curve)}))
 
-    settings = replace(config.policy, steps=config.policy.privileged_steps) if privileged else config.policy
+    settings = config.policy
+    if privileged:
+        settings = replace(settings, steps=settings.privileged_steps, learning_rate=settings.privileged_learning_rate)
     result = train_policy(
         PrivilegedVecEnv(env) if privileged else env,
         settings,
