@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 QUINTIC = 3.4445, -4.775, 2.0315  # Jordan's: brings singular values from near 0 up to about 1 fastest
-ITERATIONS = 3
+ITERATIONS = 3  # enough for singular values above a fiftieth of the norm; five taught no better
 RMS = 0.2  # of AdamW's usual step, in learning rates
 
 

@@ -17,7 +17,7 @@ from intervention.rollouts import constant, rollout
 from intervention.trials import VirtualTrials, simulate_trials
 from intervention.twin import TwinDynamics
 from intervention.twin_losses import course_losses
-from intervention.twin_training import refit_level, train_twin
+from intervention.twin_training import refit_level, start_carry, train_twin
 
 BETWEEN = torch.tensor(SCALER.between)
 
@@ -67,6 +67,18 @@ def test_the_days_of_a_course_are_scored_in_parts_that_add_up(patients: Patients
     assert (parts[0]["nll"] + parts[1]["nll"]).item() / 2 == pytest.approx(whole["nll"].item(), abs=1e-5)
     for name in set(whole) - {"nll"}:
         assert torch.equal(whole[name], parts[0][name]), name
+
+
+def test_training_begins_at_the_carry_over_of_the_days(patients: Patients, trials: VirtualTrials) -> None:
+    """Days that are autoregressive around their week's level, each signal in its own way."""
+    courses, phi = read_courses(trials, patients, SHAPE.retention), torch.tensor([0.0, 0.2, 0.85, -0.3])
+    noise = torch.randn(courses.weeks[:, 1:].shape, generator=torch.Generator().manual_seed(2))
+    for day in range(1, 7):
+        noise[:, :, day] = phi * noise[:, :, day - 1] + (1 - phi.square()).sqrt() * noise[:, :, day]
+    weeks = torch.cat([courses.weeks[:, :1], courses.true_level.unsqueeze(2) + noise], dim=1)
+    net = train_twin(trials, patients, settings(steps=1, batch=4, validate_every=1), 0, NullTracker()).networks()[0]
+    start_carry(net, replace(courses, weeks=weeks))
+    assert torch.allclose(net.carry, phi, atol=0.05)
 
 
 def test_the_refit_is_the_least_squares_solution(patients: Patients, trials: VirtualTrials) -> None:
