@@ -73,7 +73,7 @@ def rival_table(evaluate: Metrics) -> Group:
         adverse = f"{row['adverse_difference']:+.3f}\n{span(row['adverse_difference_ci'], 3)}"
         table.add_row(label, ratio, f"{points:+.1f}\n{span(bounds, 1)}", adverse, verdict(row))
     caption = (
-        "Ratio: the agent's dose-weeks over the rival's; others: the agent's less the rival's; at least dose: the agent with every "
+        "Ratio: the agent's dose-weeks over the rival's; others: the agent's less the rival's; least dose: the agent with every "
         "dose lowered as above. No worse: by 1 point at most, yes "
         "where the whole interval says so, perhaps where only the difference does."
     )
@@ -84,7 +84,9 @@ def beside(evaluate: Metrics) -> dict[str, Metrics]:
     """What is known of dose and remission beside each rival, by label: of the agent, then of the agent at its least dose."""
     rows = {rival(key, row): row for key, row in evaluate["dose_saved"].items()}
     least = evaluate["least_dose"]
-    return rows | {f"{rival(key, row)}, at least dose": row for key, row in least["saved"].items()}
+    return rows | {
+        f"{RIVALS[key].removesuffix(' by remission')}, least dose": row for key, row in least["saved"].items()
+    }
 
 
 def lowered_table(evaluate: Metrics) -> Group:

@@ -156,5 +156,5 @@ def test_a_run_leaves_a_card_whose_numbers_are_its_metrics(smoke: RunStore) -> N
     assert set(least["curve"]) == {"0.5", "1"} and f"{least['share']:g}" in least["curve"]
     if least["share"] < 1:
         assert least["saved"]["stepped_care"]["dose_ratio"] < found["dose_saved"]["stepped_care"]["dose_ratio"]
-    assert f"Least dose: {least['share']:.0%} of each" in card and "stepped care, at least dose" in card
+    assert f"Least dose: {least['share']:.0%} of each" in card and "stepped care, least dose" in card
     assert "best_constant" not in found["safety"]

@@ -218,7 +218,7 @@ def groups(evaluate: Metrics) -> Figure:
 def rivals(evaluate: Metrics) -> Figure:
     """Dose and remission beside stepped care and the constant with the most remissions, as it is and at its least dose."""
     found = beside(evaluate)
-    labels = [label.replace(" (", "<br>(").replace(", at", "<br>at") for label in found]
+    labels = [label.replace(" (", "<br>(").replace(", least", "<br>least") for label in found]
     charts = []
     for title, value, ends, scale, unit in (
         ("dose", "dose_ratio", "dose_ratio_ci", 1, "dose-weeks, ratio"),
