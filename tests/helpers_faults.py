@@ -213,6 +213,7 @@ def _kill() -> None:
 
 
 def _interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs the tests in the background ignores it
     os.kill(os.getpid(), signal.SIGINT)
 
 
