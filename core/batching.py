@@ -10,6 +10,8 @@ along the batch. Element-wise operations keep that layout; :func:`take` and :fun
 import torch
 from torch import Tensor
 
+from core.signals import DAYS
+
 TILE = 16  # rows from which the products no longer depend on their number (measured on x86-64, one and two threads)
 
 
@@ -34,3 +36,8 @@ def product(x: Tensor, matrix: Tensor) -> Tensor:
 def turned(table: Tensor) -> Tensor:
     """The same ``[N, K]``, laid out number by number."""
     return table.T.contiguous().T
+
+
+def over_days(week: Tensor, factor: float) -> Tensor:
+    """The sum over days of ``[7, C, B]``, times ``factor``: ``[C, B]``; as a product, whose order no batch changes."""
+    return torch.mm(week.new_full((1, DAYS), factor), week.flatten(1)).view(week.shape[1:])

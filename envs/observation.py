@@ -22,6 +22,8 @@ class ObservationLayout:
     - ``probabilities``: Low, Medium, High now; ``risk``: the risk score now;
     - ``weeks_on``: weeks on each active treatment so far / horizon; ``mean_intensity``: mean intensity while on it;
       ``risk_change``: sum of the falls in risk score in its weeks (positive is better);
+    - ``exposure``: a leaky mean of the doses of each active treatment; ``change_per_exposure``: of each treatment and signal,
+      how far the weeks lay from the baseline week per unit of it (``envs.responses``): what the person has shown so far;
     - ``last_treatment``: one-hot of last week's treatment (all 0 before the first); ``last_intensity`` (0 for Control);
     - ``time``: weeks elapsed / horizon; ``well_weeks``: weeks running below the threshold / weeks that make a remission;
     - ``adverse``: 1 if an adverse event happened last week; ``adverse_budget``, only where there is one: the share left of it.
@@ -48,6 +50,8 @@ def observation_layout(signals: Signals, encoder: ProfileEncoder, adverse_budget
         "weeks_on": [f"weeks_on.{name}" for name in ACTIVE],
         "mean_intensity": [f"mean_intensity.{name}" for name in ACTIVE],
         "risk_change": [f"risk_change.{name}" for name in ACTIVE],
+        "exposure": [f"exposure.{name}" for name in ACTIVE],
+        "change_per_exposure": [f"change_per_exposure.{name}.{signal}" for name in ACTIVE for signal in names(signals)],
         "last_treatment": [f"last_treatment.{name}" for name in TREATMENTS],
         "last_intensity": ["last_intensity"],
         "time": ["time"],

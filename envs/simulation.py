@@ -21,6 +21,7 @@ from core.signals import DAYS
 from core.treatments import CONTROL, MIN_INTENSITY, TREATMENTS
 from envs.checks import check_action, check_finite
 from envs.observation import BOUND, bounded, observation_layout
+from envs.responses import Responses
 from envs.rewards import EnvSettings, baseline_probabilities, cost_table, eligible_rows, reward_terms
 
 
@@ -73,6 +74,7 @@ class Simulation:
         self._features = patients.features.new_zeros(places, patients.features.shape[1])
         self._treatments = torch.arange(len(TREATMENTS), device=self.device)[:, None]
         self._view_week = self._parts["week"].unflatten(0, (DAYS, -1))
+        self._responses = Responses(self._parts)
         self._scale = [torch.tensor(value, device=self.device)[:, None] for value in (scaler.mean, scaler.sd)]
         self._state: State = {}
         self.seeds = torch.zeros(places, dtype=torch.int64, device=self.device)
@@ -150,6 +152,7 @@ class Simulation:
         state, observation = self.dynamics.start(rows, keys), self._first.index_select(0, rows)
         self._features.index_copy_(0, index, self.patients.features.index_select(0, rows))
         self._view.index_copy_(1, index, observation.T)
+        self._responses.begin(index)
         if len(rows) == len(self.seeds):
             self._episodes, self._state, self._shown = fresh, state, observation
             return
@@ -286,6 +289,7 @@ class Simulation:
         torch.div(weeks_on, horizon, out=view["weeks_on"])
         torch.div(doses, weeks_on.clamp(min=1.0), out=view["mean_intensity"])
         view["risk_change"].copy_(risk_change)
+        self._responses.after(dose * chosen[1:])
         view["last_treatment"].copy_(chosen)
         view["last_intensity"].copy_(dose)
         torch.div(e["week"], horizon, out=view["time"][0])

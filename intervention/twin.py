@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.artifact import Artifact
-from core.batching import take, turned, whole_tiles
+from core.batching import over_days, take, turned, whole_tiles
 from core.encoding import WeekScaler
 from core.errors import ArtifactError
 from core.patients import Patients
@@ -32,7 +32,6 @@ from intervention.twin_sampling import (
     average,
     chunks,
     joined,
-    over_days,
     read_days,
     tiled,
     weights_of,

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.batching import TILE, whole_tiles
+from core.batching import TILE, over_days, whole_tiles
 from core.protocols import State
 from core.signals import DAYS
 from intervention.record import ACTION
@@ -70,11 +70,6 @@ def read_days(week: Tensor, mean: Tensor, base: Tensor, traces: Tensor, action: 
     away = week - base
     told = torch.cat([base, mean - base, sd, away[-1], traces, action, adverse.to(base.dtype).unsqueeze(0)])
     return Lived(told, away.flatten(0, 1))
-
-
-def over_days(week: Tensor, factor: float) -> Tensor:
-    """The sum over days of ``[7, C, B]``, times ``factor``: ``[C, B]``; as a product, whose order no batch changes."""
-    return torch.mm(week.new_full((1, DAYS), factor), week.flatten(1)).view(week.shape[1:])
 
 
 def weights_of(queries: Tensor, past: Past) -> Tensor:

@@ -10,6 +10,7 @@ from helpers_envs import env_settings, people, simulation, world_of
 from core.patients import Patients
 from core.protocols import Dynamics, Outcome, State, risk_score
 from envs.patient_env import PatientEnv
+from envs.responses import KEPT, RIDGE
 from envs.rewards import REWARD_TERMS, eligible
 from envs.severity import SeverityIndex
 from envs.simulation import Simulation
@@ -139,6 +140,34 @@ def test_layout_names_every_number(patients):
     torch.testing.assert_close(
         seen["risk_change"][2, 1] * env_settings().risk_scale, step.info["improvement"][2], atol=1e-5, rtol=0
     )
+
+
+def test_observation_tells_what_weeks_under_a_treatment_showed(patients):
+    """Exposures and slopes of a ridge regression, made anew from what was seen and done; a new course begins with none."""
+    sim = simulation(patients, 20)
+    where, signals = sim.layout.slices, len(patients.signals)
+    weeks, doses, courses = [], [], torch.zeros(20, dtype=torch.int64)
+    observation, draw = sim.reset(), torch.Generator().manual_seed(3)
+    for week in range(6):
+        treatment, intensity = torch.randint(5, (20,), generator=draw), 0.1 + 0.9 * torch.rand(20, generator=draw)
+        observation = sim.step(treatment, intensity).observation
+        means = [observation[:, where[part]].unflatten(1, (7, -1)).mean(dim=1) for part in ("week", "baseline")]
+        weeks.append(means[0] - means[1])
+        doses.append(intensity[:, None] * torch.eye(5)[treatment][:, 1:])
+        if week == 2:
+            again = torch.arange(20) % 3 == 0
+            observation, courses = sim.reset(which=again), torch.where(again, 3, 0)
+            assert not observation[again][:, where["exposure"]].any()
+            assert not observation[again][:, where["change_per_exposure"]].any()
+    for i, begin in enumerate(courses.tolist()):
+        exposure, shown, seen = torch.zeros(4), torch.zeros(4, signals), torch.full((4,), RIDGE)
+        for change, dose in zip(weeks[begin:], doses[begin:], strict=True):
+            exposure = KEPT * exposure + (1 - KEPT) * dose[i]
+            shown, seen = shown + exposure[:, None] * change[i], seen + exposure**2
+        torch.testing.assert_close(observation[i, where["exposure"]], exposure)
+        slopes = (shown / seen[:, None]).flatten()
+        torch.testing.assert_close(observation[i, where["change_per_exposure"]], slopes, atol=1e-5, rtol=1e-4)
+    assert sim.layout.names[where["change_per_exposure"]][0] == f"change_per_exposure.app.{patients.signals[0].name}"
 
 
 def test_pool_holds_the_eligible_and_anybody_can_be_chosen(world):
