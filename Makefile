@@ -1,4 +1,4 @@
-.PHONY: test test-slow faults lint format types demo smoke bench bench-generators bench-risk bench-agents ci
+.PHONY: test test-slow faults lint format types demo smoke bench bench-generators bench-risk bench-agents bench-histories ci
 
 test:        ## what the README's test command runs
 	python -m pytest
@@ -40,6 +40,9 @@ bench-risk:  ## the risk model beside baselines and the ceiling: about ten minut
 
 bench-agents:  ## stable-baselines3's own agents beside the dual head, in the demo's Twin: about ten minutes on one thread
 	python benchmarks/agents.py
+
+bench-histories:  ## how an agent may read the weeks so far, in the demo's Twin: about two minutes on one thread
+	python benchmarks/histories.py
 
 ci:
 	.ci/run

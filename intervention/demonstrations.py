@@ -20,6 +20,15 @@ def demonstrate(
     planner: Policy, simulation: Simulation, rows: Tensor, explored: float, gamma: float, seed: int
 ) -> Demonstrations:
     """What ``planner`` would do in every week of one course per row."""
+    *shown, alive = demonstrated_courses(planner, simulation, rows, explored, gamma, seed)
+    return Demonstrations(*(part[alive] for part in shown))
+
+
+def demonstrated_courses(
+    planner: Policy, simulation: Simulation, rows: Tensor, explored: float, gamma: float, seed: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same course by course: ``observation`` ``[W, B, D]``, ``action`` ``[W, B, 2]``, ``value`` ``[W, B]``, and bool
+    ``[W, B]``, whether the course was still going."""
     observation, weeks = simulation.reset(rows=rows), []
     planner.reset(simulation, rows)
     going = torch.ones(len(rows), dtype=torch.bool)
@@ -32,13 +41,11 @@ def demonstrate(
         shown = torch.stack([treatment.float(), raw_intensity(intensity)], dim=1)
         weeks.append((observation.clone(), shown, step.reward, going))
         observation, going = step.observation, going & ~step.terminated
-    value, values = torch.zeros(len(rows)), []
-    for _, _, reward, alive in reversed(weeks):
-        value = torch.where(alive, reward + gamma * value, 0.0)
-        values.append(value)
-    alive = torch.cat([each[3] for each in weeks])
-    parts = torch.cat([each[0] for each in weeks]), torch.cat([each[1] for each in weeks]), torch.cat(values[::-1])
-    return Demonstrations(*(part[alive] for part in parts))
+    observations, actions, rewards, alive = (torch.stack(part) for part in zip(*weeks, strict=True))
+    values, value = torch.zeros_like(rewards), torch.zeros(len(rows))
+    for week in reversed(range(len(weeks))):
+        values[week] = value = torch.where(alive[week], rewards[week] + gamma * value, 0.0)
+    return observations, actions, values, alive
 
 
 def _explore(treatment: Tensor, intensity: Tensor, uniform: Tensor, share: float) -> tuple[Tensor, Tensor]:

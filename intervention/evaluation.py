@@ -42,7 +42,6 @@ class EvaluateSettings:
     subgroups: dict[str, tuple[float, ...]]  # profile columns reported by group; edges of a numeric one's bands
     tree_depth: Count  # of the tree that explains the policy
     tree_leaf: Annotated[int, Ge(1)]  # observations a leaf holds at least
-    tree_rounds: Count  # trees grown, each also on the weeks that the one before would meet; the best is kept
     tree_patients: Count  # synthetic patients it is grown on, and the least dose found on; at most all there are
     dose_shares: tuple[
         Annotated[float, Gt(0), Le(1)], ...

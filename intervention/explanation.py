@@ -1,9 +1,8 @@
 """Why the agent treats as it does: a small tree over readable numbers that imitates it, and how far it can be believed.
 
-The tree is grown as VIPER does (Bastani, Pu & Solar-Lezama 2018, "Verifiable reinforcement learning via policy
-extraction"): on the weeks that the agent meets and, round after round, on those that the tree so far would meet, each
-labelled by the agent and weighted by what is at stake in it. The tree that earns most on the patients it was grown on is
-kept. It is a policy itself: what it earns says whether the weeks in which it differs from the agent matter.
+The tree is grown on the weeks that the agent meets. It is a policy itself: what it earns says whether the weeks in which
+it differs from the agent matter. (Weeks that the tree itself would meet, as VIPER adds, and weights by what is at stake
+made it less like the agent and earned no more.)
 """
 
 from collections.abc import Callable, Iterator
@@ -18,12 +17,11 @@ from core.signals import DAYS
 from core.treatments import CONTROL, LABELS, TREATMENTS
 from envs.simulation import Simulation
 from intervention.baselines import Action, Learned, Memoryless
-from intervention.evaluation import observations_under, run_policy
+from intervention.evaluation import observations_under
 from intervention.policy import forbidden_treatments
 
 CLEAR = 0.5  # by how much the likeliest treatment leads the next where a choice counts as clear
-MOST_STAKE = 20.0  # nats; beyond it the worst treatment is as good as never given
-COURSE_SEEDS = 10_000_019  # between the rounds' simulations: more than any number of environments
+COURSE_SEEDS = 10_000_019  # between two draws of luck: more than any number of environments
 
 
 def readable_names(simulation: Simulation) -> tuple[str, ...]:
@@ -89,52 +87,23 @@ class TreePolicy(Memoryless):
 
 
 def grow_tree(
-    agent: Learned,
-    make_simulation: Callable[[int], Simulation],
-    rows: Tensor,
-    seed: int,
-    rounds: int,
-    depth: int,
-    leaf: int,
+    agent: Learned, make_simulation: Callable[[int], Simulation], rows: Tensor, seed: int, depth: int, leaf: int
 ) -> TreePolicy:
-    """The best of ``rounds`` trees, judged by its return on the very patients ``rows`` it was grown on.
+    """A tree on the weeks of one course of each patient in ``rows`` under the agent.
 
-    ``make_simulation(seed)`` gives a new simulation of ``len(rows)`` environments; every round has its own luck, the
-    trees are judged with the same.
+    ``make_simulation(seed)`` gives a new simulation of ``len(rows)`` environments; ``leaf`` is the least number of weeks
+    in a leaf.
     """
-    seeds = [seed + COURSE_SEEDS * number for number in range(rounds + 1)]
-    met, candidates = [observations_under(agent, make_simulation(seeds[0]), rows, seed)], []
-    for luck in seeds[1:]:
-        tree = _fitted(agent, make_simulation(seed), torch.cat(met), depth, leaf)
-        candidates.append((float(run_policy("", tree, make_simulation(seed), rows, seed)["reward"].sum()), tree))
-        met.append(observations_under(tree, make_simulation(luck), rows, seed))
-    return max(candidates, key=lambda candidate: candidate[0])[1]
-
-
-def _fitted(agent: Learned, simulation: Simulation, met: Tensor, depth: int, leaf: int) -> TreePolicy:
-    inputs = readable(simulation, met).numpy(force=True)
+    met = observations_under(agent, make_simulation(seed), rows, seed)
+    inputs = readable(make_simulation(seed), met).numpy(force=True)
     treatment, dose = agent.agent.act(met)
-    tree = DecisionTreeClassifier(max_depth=depth, min_samples_leaf=leaf, random_state=0)
-    tree.fit(inputs, treatment.numpy(), sample_weight=stake(agent, met).numpy())
+    tree = DecisionTreeClassifier(max_depth=depth, min_samples_leaf=leaf, random_state=0).fit(inputs, treatment.numpy())
     place = torch.from_numpy(tree.apply(inputs)) * len(TREATMENTS) + treatment
     size = tree.tree_.node_count * len(TREATMENTS)
     count = torch.bincount(place, minlength=size)
     total = torch.bincount(place, weights=dose.double(), minlength=size)
     mean = torch.where(count > 0, total / count.clamp(min=1), dose.mean())
     return TreePolicy(tree, mean.float().view(-1, len(TREATMENTS)), agent)
-
-
-def stake(agent: Learned, met: Tensor) -> Tensor:
-    """``[M]``: how much worse the worst treatment is than the best, as the agent's log-probabilities tell it.
-
-    For a policy of maximum entropy these are its action values but for a constant (Bastani et al. 2018, section 3).
-    Treatments it must not give do not count.
-    """
-    log_p = agent.agent.distribution(met).log_p
-    forbidden = forbidden_treatments(met, agent.agent.rules)
-    best = log_p.max(dim=1).values
-    worst = (log_p if forbidden is None else torch.where(forbidden, best[:, None], log_p)).min(dim=1).values
-    return (best - worst).clamp(1e-6, MOST_STAKE)
 
 
 @dataclass(frozen=True)
@@ -197,7 +166,7 @@ def _mean(values: Tensor) -> float | None:
 
 def tree_text(policy: TreePolicy, names: tuple[str, ...]) -> str:
     """The tree, a line a condition; a branch whose leaves name one treatment is one line. Shares are of the weeks it was
-    grown on, each weighted by its stake."""
+    grown on."""
     return "\n".join(_lines(policy, names, 0, ""))
 
 

@@ -14,18 +14,22 @@ from ctgan import CTGAN, TVAE
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the benchmarks are scripts, not installed
 
+from helpers_envs import people
 from helpers_rhythms import made_cohort
 
 from benchmarks import environments, risk_scores
 from benchmarks import generators as benchmark
 from benchmarks import risk as risk_benchmark
 from benchmarks.candidates import Population
+from benchmarks.histories import RESPONSES, Reader, Shown, agreement, imitated
 from benchmarks.lifesnaps import resampled, with_intervals
 from benchmarks.plain_profiles import fit_plain, shuffled
 from benchmarks.plain_timegan import PlainSettings, PlainTimeGAN, fit_plain_timegan
 from benchmarks.scores import METRICS, OURS, Metric
 from core.cohort import Cohort
 from core.protocols import NullTracker
+from core.random import seeded_init
+from envs.observation import ObservationLayout, observation_layout
 from generators.sources import read_source
 
 TINY = PlainSettings(hidden=6, embedding_steps=5, supervisor_steps=3, joint_steps=3)
@@ -234,3 +238,45 @@ def test_environments_benchmark_measures_every_face_and_names_a_missing_run(caps
         environments.main(["--quick", "--run", "no/such/run"])
     said = capsys.readouterr().out
     assert "error: run='no/such/run' does not exist" in said and "steps/s" not in said
+
+
+# The networks that read a course so far.
+
+
+@pytest.fixture(scope="module")
+def layout() -> ObservationLayout:
+    patients = people(40)
+    return observation_layout(patients.signals, patients.encoder)
+
+
+@pytest.mark.parametrize("kind", ["latest week", "recurrent", "attention"])
+def test_a_reader_knows_no_week_to_come_and_nothing_it_is_not_shown(kind: str, layout: ObservationLayout) -> None:
+    reader = Reader(kind, layout, 12, without=RESPONSES).eval()
+    seen = torch.randn(6, 5, layout.size, generator=torch.Generator().manual_seed(0))
+    other = seen.clone()
+    other[4:] += 1.0
+    assert torch.equal(reader(seen)[:4], reader(other)[:4])
+    assert not torch.equal(reader(seen)[4:], reader(other)[4:])
+    earlier = seen.clone()
+    earlier[0] += 1.0
+    assert torch.equal(reader(seen)[5], reader(earlier)[5]) == (kind == "latest week")
+    hidden = seen.clone()
+    for part in RESPONSES:
+        hidden[..., layout.slices[part]] += 1.0
+    assert torch.equal(reader(seen), reader(hidden))
+
+
+@pytest.mark.parametrize(("kind", "learns"), [("latest week", False), ("recurrent", True), ("attention", True)])
+def test_only_who_reads_the_course_learns_what_last_week_told(
+    kind: str, learns: bool, layout: ObservationLayout
+) -> None:
+    """The planner's treatment turns on the risk of the week before, which no part of the latest observation tells."""
+    draw = torch.Generator().manual_seed(1)
+    seen, alive = torch.zeros(4, 400, layout.size), torch.ones(4, 400, dtype=torch.bool)
+    seen[..., layout.slices["risk"]] = torch.randn(4, 400, 1, generator=draw)
+    before = torch.cat([torch.zeros(1, 400), seen[:-1, :, layout.slices["risk"].start]])
+    shown = Shown(seen, torch.stack([1.0 + (before > 0), torch.full_like(before, 0.5)], dim=-1), alive)
+    with seeded_init(0):
+        reader = Reader(kind, layout, 12)
+    imitated(reader, shown, steps=150, courses_a_step=64, rate=1e-2, seed=0)
+    assert (agreement(reader, shown) > 0.9) == learns

@@ -20,14 +20,12 @@ from envs.simulation import Simulation
 from intervention.baselines import Learned
 from intervention.evaluation import run_policy
 from intervention.explanation import (
-    MOST_STAKE,
     TreePolicy,
     fidelity,
     grow_tree,
     readable,
     readable_names,
     self_agreement,
-    stake,
     tree_text,
 )
 from intervention.policy import OUTPUTS, DualHeadAgent, Rule, forbidden_treatments
@@ -92,7 +90,7 @@ def test_readable_numbers_are_in_the_units_of_the_patient(patients: Patients) ->
 
 def test_a_rule_that_is_there_is_found_and_said(patients: Patients) -> None:
     agent = by_age(patients)
-    tree = grow_tree(agent, partial(make, patients), ROWS, 0, rounds=2, depth=4, leaf=5)
+    tree = grow_tree(agent, partial(make, patients), ROWS, 0, depth=4, leaf=5)
     others = torch.arange(120, 240)
     found = fidelity(tree, partial(make, patients), others, 1)
     assert found.fidelity > 0.97 > found.majority
@@ -113,20 +111,11 @@ def test_what_turns_on_one_days_luck_is_admitted_to_be_beyond_a_tree(patients: P
         "bias": {0: -500.0, 1: -500.0, 4: -500.0},
     }
     agent = linear_agent(patients, weights)
-    tree = grow_tree(agent, partial(make, patients), ROWS, 0, rounds=1, depth=4, leaf=10)
+    tree = grow_tree(agent, partial(make, patients), ROWS, 0, depth=4, leaf=10)
     found = fidelity(tree, partial(make, patients), torch.arange(120, 240), 1)
     assert found.fidelity < 0.65
     assert 0.35 < found.self_agreement < 0.65
     assert self_agreement(agent, partial(make, patients), ROWS, 0) < 0.65
-
-
-def test_stake_is_the_range_of_the_permitted_log_probabilities(patients: Patients) -> None:
-    observation = make(patients, 0).reset(rows=ROWS)
-    agent = linear_agent(patients, {"bias": {0: 1.0, 1: 3.0, 2: 0.5, 3: 2.0, 4: -4.0}})
-    torch.testing.assert_close(stake(agent, observation), torch.full((len(ROWS),), 7.0))
-    banned = linear_agent(patients, {"bias": {0: 1.0, 1: 3.0, 2: 0.5, 3: 2.0, 4: -4.0}}, (Rule(4, -1, 0.0),))
-    torch.testing.assert_close(stake(banned, observation), torch.full((len(ROWS),), 2.5))
-    assert (stake(by_age(patients), observation) == MOST_STAKE).all()
 
 
 def test_the_leaf_gives_the_mean_dose_of_its_treatment(patients: Patients) -> None:
@@ -136,7 +125,7 @@ def test_the_leaf_gives_the_mean_dose_of_its_treatment(patients: Patients) -> No
     assert isinstance(layer, torch.nn.Linear)
     with torch.no_grad():
         layer.weight[5:9, agent.agent.names.index("profile.age")] = 2.0  # alphas of the active treatments
-    tree = grow_tree(agent, partial(make, patients), ROWS, 0, rounds=1, depth=1, leaf=5)
+    tree = grow_tree(agent, partial(make, patients), ROWS, 0, depth=1, leaf=5)
     met = make(patients, 0).reset(rows=ROWS)
     treatment, dose = agent.agent.act(met)
     named, given = tree.act(make(patients, 0), met, torch.zeros(0))
@@ -172,16 +161,6 @@ def test_the_tree_never_gives_what_the_agent_must_not(
     everything = tuple(Rule(each, -1, 0.0) for each in range(1, 5))
     none, _ = TreePolicy(fitted, doses, by_age(patients, everything)).act(sim, observation, torch.zeros(0))
     assert (none == CONTROL).all()
-
-
-def test_a_round_that_earns_less_is_not_kept(patients: Patients) -> None:
-    """However many rounds, the tree returned earns the most of all on the patients it was grown on."""
-    agent = linear_agent(patients, {"risk": {2: 6.0, 3: -4.0}, "week.Mon.stress": {1: 2.0}, "profile.age": {4: 1.0}})
-    earned = []
-    for rounds in (1, 3):
-        tree = grow_tree(agent, partial(make, patients), ROWS, 0, rounds, depth=3, leaf=10)
-        earned.append(run_policy("tree", tree, make(patients, 0), ROWS, 0)["reward"].sum())
-    assert earned == sorted(earned)
 
 
 def test_a_horizon_of_another_length_reads_in_weeks_all_the_same(patients: Patients) -> None:

@@ -160,7 +160,6 @@ def explaining_tree(config: Config, practice: World, agent: Learned) -> TreePoli
         simulations(practice, rows),
         rows,
         config.seed,
-        settings.tree_rounds,
         settings.tree_depth,
         settings.tree_leaf,
     )
