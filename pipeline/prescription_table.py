@@ -116,7 +116,7 @@ def lowered(evaluate: Metrics) -> list[list[str]]:
 def lowered_sentence(evaluate: Metrics) -> str:
     return (
         f"Synthetic patients in Trial. Least dose: {evaluate['least_dose']['share']:.0%} of each, the smallest tried at which no "
-        "fewer remit than under stepped care; judged on held-out persons below."
+        "fewer remit than under stepped care by the whole interval; judged on held-out persons below."
     )
 
 

@@ -1,8 +1,12 @@
 """The least dose: what is lowered, how the curve is found, and where it is enough."""
 
+import math
+
+import pandas as pd
 import pytest
 import torch
 from helpers_envs import people, world_of
+from scipy.stats import ttest_1samp
 from test_evaluation import simulation
 
 from core.patients import Patients
@@ -10,7 +14,7 @@ from core.protocols import NullTracker
 from core.treatments import MIN_INTENSITY
 from envs.simulation import Simulation
 from intervention.baselines import Constant
-from intervention.dose_finding import Lowered, dose_curve, least_share
+from intervention.dose_finding import Lowered, dose_curve, least_share, lower_end
 from intervention.evaluation import courses, run_policies
 
 
@@ -35,10 +39,16 @@ def test_the_curve_is_what_constants_of_these_doses_do(patients: Patients) -> No
     def make(seed: int) -> Simulation:
         return Simulation(*world, len(rows), seed)
 
-    curve, reference = dose_curve(Constant(2, 0.8), Constant(0, 0.0), [0.5], make, rows, [3, 4], NullTracker())
+    curve, reference = dose_curve(Constant(2, 0.8), Constant(0, 0.0), [0.5], make, rows, [3, 4], 0.95, NullTracker())
     assert list(curve) == [0.5, 1.0]
     plain = {"0.5": Constant(2, 0.4), "1.0": Constant(2, 0.8), "none": Constant(0, 0.0)}
-    means = courses(run_policies(plain, make, rows, [3, 4], NullTracker())).groupby(level="policy").mean()
+    table = courses(run_policies(plain, make, rows, [3, 4], NullTracker()))
+    means = table.groupby(level="policy").mean()
+    by_patient = table["remission"].unstack("policy").groupby(level="patient").mean()
+    for share, row in curve.items():
+        gained = by_patient[str(share)] - by_patient["none"]
+        low = ttest_1samp(gained, 0).confidence_interval(0.95).low
+        assert row.pop("remission_gained") == pytest.approx(low, abs=0.003)  # normal for Student's t
     for name, found in {"0.5": curve[0.5], "1.0": curve[1.0], "none": reference}.items():
         for key, value in found.items():
             assert value == pytest.approx(means.loc[name, key]), (name, key)
@@ -46,14 +56,20 @@ def test_the_curve_is_what_constants_of_these_doses_do(patients: Patients) -> No
 
 
 @pytest.mark.parametrize(
-    ("remission", "enough"),
+    ("gained", "enough"),
     [
-        ({0.4: 0.1, 0.6: 0.3, 0.8: 0.31, 1.0: 0.32}, 0.6),
-        ({0.4: 0.3, 0.6: 0.2, 0.8: 0.31, 1.0: 0.32}, 0.8),  # a lucky low dose does not count below one that fails
-        ({0.4: 0.1, 1.0: 0.2}, 1.0),
-        ({0.4: 0.25, 1.0: 0.25}, 0.4),
+        ({0.4: -0.1, 0.6: 0.02, 0.8: 0.03, 1.0: 0.04}, 0.6),
+        ({0.4: 0.1, 0.6: -0.1, 0.8: 0.03, 1.0: 0.04}, 0.8),  # a lucky low dose does not count below one that fails
+        ({0.4: -0.2, 1.0: -0.1}, 1.0),
+        ({0.4: 0.0, 1.0: 0.0}, 0.4),
     ],
 )
-def test_the_least_share_is_the_end_of_an_unbroken_run(remission: dict[float, float], enough: float) -> None:
-    curve = {share: {"remission": value} for share, value in remission.items()}
-    assert least_share(curve, 0.25) == enough
+def test_the_least_share_is_the_end_of_an_unbroken_run(gained: dict[float, float], enough: float) -> None:
+    assert least_share({share: {"remission_gained": value} for share, value in gained.items()}) == enough
+
+
+def test_what_may_be_luck_is_not_enough() -> None:
+    """One patient in four does better, nobody worse: shown by sixty-four, not by eight."""
+    few, many = pd.Series([1.0, 1.0, 0, 0, 0, 0, 0, 0]), pd.Series([1.0] * 16 + [0.0] * 48)
+    assert lower_end(few, 0.95) < 0 < lower_end(many, 0.95)
+    assert lower_end(many, 0.95) == pytest.approx(0.25 - 1.96 * math.sqrt(0.25 * 0.75 / 63), abs=1e-4)

@@ -166,13 +166,12 @@ def explaining_tree(config: Config, practice: World, agent: Learned) -> TreePoli
 
 
 def least_dose(config: Config, practice: World, agent: Learned, reference: Policy, tracker: Tracker) -> dict[str, Any]:
-    """The share of the agent's intensities at which as many synthetic patients remit as under ``reference``, and how it
-    was found."""
+    """The least share of the agent's intensities at which certainly no fewer synthetic patients remit than under
+    ``reference``, and how it was found."""
     rows, seeds = practice_rows(config, practice), [config.seed + i for i in range(config.evaluate.seeds)]
     shares, make = config.evaluate.dose_shares, simulations(practice, rows)
-    curve, found = dose_curve(agent, reference, shares, make, rows, seeds, tracker)
-    share = least_share(curve, found["remission"])
-    return {"share": share, "reference": found, "curve": {f"{each:g}": row for each, row in curve.items()}}
+    curve, found = dose_curve(agent, reference, shares, make, rows, seeds, config.evaluate.confidence, tracker)
+    return {"share": least_share(curve), "reference": found, "curve": {f"{each:g}": row for each, row in curve.items()}}
 
 
 def practice_rows(config: Config, practice: World) -> Tensor:
