@@ -210,7 +210,9 @@ def value_features(observations: Tensor, layout: ObservationLayout) -> tuple[Ten
     part = {name: observations[..., where].double() for name, where in layout.slices.items()}
     ones, risk = torch.ones_like(part["risk"]), part["risk"]
     means = [part[name].unflatten(-1, (DAYS, -1)).mean(dim=-2) for name in ("week", "baseline")]
-    past = [part[name] for name in ("risk_change", "weeks_on", "last_treatment", "last_intensity", "well_weeks")]
+    past = [
+        part[name] for name in ("risk_change", "exposure", "weeks_on", "last_treatment", "last_intensity", "well_weeks")
+    ]
     moderators = torch.cat([ones, risk, *past, part["profile"]], dim=-1)
     other = [part[name] for name in ("probabilities", "mean_intensity", "adverse")]
     return torch.cat([moderators, risk**2, *means, *other], dim=-1), moderators

@@ -278,7 +278,15 @@ class DualHeadAgent:
         return cls(actor, hidden, activation, names, policy.rules)
 
     def distribution(self, observation: Tensor) -> DualHeadDistribution:
-        """The distribution over actions for observations ``[B, D]``."""
+        """The distribution over actions for observations ``[B, D]``.
+
+        Raises:
+            ArtifactError: the environment shows other observations than the agent was trained on.
+        """
+        if observation.shape[1] != len(self.names):
+            raise ArtifactError(
+                f"policy: trained on {len(self.names)} observations, the environment shows {observation.shape[1]}; train it again (stage=policy force=true)"
+            )
         with torch.no_grad():
             outputs = self.actor(observation)
         return DualHeadDistribution().proba_distribution(outputs, forbidden_treatments(observation, self.rules))

@@ -88,6 +88,15 @@ def test_a_model_of_another_version_says_so(store: RunStore, model: str) -> None
         assert "\n" not in str(refused.value)
 
 
+def test_an_agent_that_saw_other_observations_says_so(store: RunStore) -> None:
+    """As one of a version whose observation was shorter."""
+    agent = load_agent(store)
+    assert agent.act(torch.zeros(2, len(agent.names)))[0].shape == (2,)
+    with fault("other observations"), pytest.raises(ArtifactError, match="stage=policy force=true") as refused:
+        agent.act(torch.zeros(2, len(agent.names) - 1))
+    assert "\n" not in str(refused.value)
+
+
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))])  # fmt: skip
 def test_what_any_device_saved_is_read_on_the_cpu(tmp_path: Path, device: str) -> None:
     weights = torch.arange(6.0, device=device).reshape(2, 3)
