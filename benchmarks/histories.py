@@ -4,7 +4,7 @@
 
 Each network has the dual head and learns by likelihood, in the same steps, what one-week-ahead planning in the run's Twin would do
 in every week of the same courses. `agreement` is how often it would give the planner's treatment on courses it did not learn from;
-`return` what it earns in Trial with 4,000 held-out patients (standard error about .07, but all share their luck). Two and a half
+`return` what it earns in Trial with 4,000 held-out patients (standard error about .07, but all share their luck). About two
 minutes on one thread.
 """
 
@@ -112,7 +112,7 @@ class Shown:
 
 
 def imitated(reader: Reader, shown: Shown, steps: int, courses_a_step: int, rate: float, seed: int) -> Reader:
-    """``reader`` after these steps of likelihood, as ``intervention.imitation`` takes them."""
+    """``reader`` after these steps of likelihood, as ``intervention.imitation`` teaches an actor."""
     optimizer, draw = torch.optim.Adam(reader.parameters(), rate), torch_generator(seed, "histories")
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, steps)
     for _ in range(steps):

@@ -1,8 +1,8 @@
 """Why the agent treats as it does: a small tree over readable numbers that imitates it, and how far it can be believed.
 
 The tree is grown on the weeks that the agent meets. It is a policy itself: what it earns says whether the weeks in which
-it differs from the agent matter. (Weeks that the tree itself would meet, as VIPER adds, and weights by what is at stake
-made it less like the agent and earned no more.)
+it differs from the agent matter. (To add, as VIPER does, weeks that the tree itself would meet made it less like the
+demo's agent and a little more like that of a larger run; Bastani, Pu & Solar-Lezama 2018.)
 """
 
 from collections.abc import Callable, Iterator

@@ -19,7 +19,7 @@ from intervention.prescriptions import (
 )
 from pipeline.cards.markdown import table
 from pipeline.cards.policy import contraindications
-from pipeline.prescription_table import verdict
+from pipeline.prescription_table import lowered_sentence, verdict
 from pipeline.prescriptions import grouped
 from pipeline.store import RunStore
 
@@ -157,4 +157,11 @@ def test_a_run_leaves_a_card_whose_numbers_are_its_metrics(smoke: RunStore) -> N
     if least["share"] < 1:
         assert least["saved"]["stepped_care"]["dose_ratio"] < found["dose_saved"]["stepped_care"]["dose_ratio"]
     assert f"Least dose: {least['share']:.0%} of each" in card and "stepped care, least dose" in card
+    assert f"{100 * least['curve']['1']['remission_gained']:+.1f} points" in card
     assert "best_constant" not in found["safety"]
+
+
+@pytest.mark.parametrize(("gained", "share", "says"), [(0.01, 0.5, "the smallest tried"), (-0.01, 1.0, "not even so")])
+def test_a_least_dose_that_was_not_found_is_not_said_to_be(gained: float, share: float, says: str) -> None:
+    sentence = lowered_sentence({"least_dose": {"share": share, "curve": {"1": {"remission_gained": gained}}}})
+    assert says in sentence and f"{share:.0%} of each" in sentence
