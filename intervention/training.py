@@ -63,6 +63,7 @@ class PolicySettings:
     privileged: bool  # also train, in Trial, a policy that sees the latent response: the upper reference
     privileged_steps: Count  # of that one, which learns from nothing
     privileged_learning_rate: Positive  # its Adam's, at the start
+    privileged_epochs: Count  # its passes over a rollout
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,12 @@ def train_in(
 
     settings = config.policy
     if privileged:
-        settings = replace(settings, steps=settings.privileged_steps, learning_rate=settings.privileged_learning_rate)
+        settings = replace(
+            settings,
+            steps=settings.privileged_steps,
+            learning_rate=settings.privileged_learning_rate,
+            epochs=settings.privileged_epochs,
+        )
     result = train_policy(
         PrivilegedVecEnv(env) if privileged else env,
         settings,
