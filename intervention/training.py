@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -64,6 +64,16 @@ class PolicySettings:
     privileged_steps: Count  # of that one, which learns from nothing
     privileged_learning_rate: Positive  # its Adam's, at the start
     privileged_epochs: Count  # its passes over a rollout
+
+
+def of_privileged(settings: PolicySettings) -> PolicySettings:
+    """What the privileged reference is trained with, by the same algorithm: nothing is shown to it."""
+    return replace(
+        settings,
+        steps=settings.privileged_steps,
+        learning_rate=settings.privileged_learning_rate,
+        epochs=settings.privileged_epochs,
+    )
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from intervention.policy import (
     intensity_of,
     resolve,
 )
-from intervention.training import PolicySettings, isolated_random_state, make_ppo, train_policy
+from intervention.training import PolicySettings, isolated_random_state, make_ppo, of_privileged, train_policy
 
 CONF = Path(__file__).parents[1] / "conf" / "policy.yaml"
 NAMES = ("context", "noise")
@@ -404,6 +404,16 @@ def test_an_altered_artifact_is_refused() -> None:
         DualHeadAgent.from_artifact(replace(artifact, meta={**artifact.meta, "hidden": [8]}))
     with pytest.raises(ArtifactError, match="trained on treatments control, yoga"):
         DualHeadAgent.from_artifact(replace(artifact, meta={**artifact.meta, "treatments": ["control", "yoga"]}))
+
+
+def test_the_privileged_reference_learns_as_long_and_as_often_as_it_is_told() -> None:
+    """By settings of its own where it has them: it begins from nothing, and a weak reference would flatter the agent."""
+    settings = load_settings(
+        steps=10, privileged_steps=30, epochs=1, privileged_epochs=5, privileged_learning_rate=0.02
+    )
+    found = of_privileged(settings)
+    assert (found.steps, found.epochs, found.learning_rate) == (30, 5, 0.02)
+    assert replace(found, steps=10, epochs=1, learning_rate=settings.learning_rate) == settings
 
 
 def test_sizes_that_do_not_fit_are_refused() -> None:

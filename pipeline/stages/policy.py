@@ -18,7 +18,7 @@ from intervention.imitation import Demonstrations
 from intervention.learning_curve import LearningCurve, Point
 from intervention.policy import resolve
 from intervention.side_by_side import KeptTracker, side_by_side
-from intervention.training import PrivilegedVecEnv, TrainedPolicy, train_policy
+from intervention.training import PrivilegedVecEnv, TrainedPolicy, of_privileged, train_policy
 from intervention.twin import TwinDynamics
 from pipeline.config import Config
 from pipeline.parts import (
@@ -90,14 +90,7 @@ def train_in(
     def keep(checkpoint: Artifact) -> None:
         context.keep(name, Artifact(checkpoint.tensors, checkpoint.meta | {"curve": points(curve)}))
 
-    settings = config.policy
-    if privileged:
-        settings = replace(
-            settings,
-            steps=settings.privileged_steps,
-            learning_rate=settings.privileged_learning_rate,
-            epochs=settings.privileged_epochs,
-        )
+    settings = of_privileged(config.policy) if privileged else config.policy
     result = train_policy(
         PrivilegedVecEnv(env) if privileged else env,
         settings,
