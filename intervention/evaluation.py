@@ -226,13 +226,17 @@ def exploitation_gap(twin: pd.DataFrame, trial: pd.DataFrame, span: float) -> tu
     that luck gives it; None where the span is not positive.
 
     Large where a policy has learned what only the Twin believes. ``twin`` and ``trial``: episodes of the same policies on
-    persons who differ from course to course, as in Trial how a person responds is luck that the Twin has none of.
+    the same persons, each for one course: in Trial how a person responds is luck that the Twin has none of. All policies
+    share that luck, so that the persons are what is counted, not the episodes.
     """
     if span <= 0:
         return None, None
-    returns = [each.groupby(["policy", "seed", "patient"])["reward"].sum() for each in (twin, trial)]
-    error = math.sqrt(sum(each.var() / len(each) for each in returns))
-    return float(abs(returns[0].mean() - returns[1].mean()) / span), float(error / span)
+    returns = [
+        each.groupby(["patient", "policy", "seed"])["reward"].sum().groupby("patient").mean() for each in (twin, trial)
+    ]
+    assert returns[0].index.equals(returns[1].index), "Twin and Trial must have treated the same persons"
+    off = returns[0] - returns[1]
+    return float(abs(off.mean()) / span), float(off.std() / math.sqrt(len(off)) / span)
 
 
 def probability_of_improvement(

@@ -343,12 +343,14 @@ def test_normalised_score_is_zero_at_the_floor_and_one_at_the_ceiling() -> None:
 
 
 def test_exploitation_gap_by_hand() -> None:
-    """The persons differ between the worlds: only means count, and what they may be off by."""
-    trial, twin = episodes_of({"ppo": [3.0, 5.0, 4.0]}), episodes_of({"ppo": [5.0, 6.0]})
+    """Person by person; agents who treated the same persons shared their luck, and add no evidence."""
+    trial, twin = episodes_of({"ppo": [3.0, 5.0, 4.0]}), episodes_of({"ppo": [5.0, 6.0, 7.0]})
     gap, luck = exploitation_gap(twin, trial, 5.0)
-    assert gap == pytest.approx(1.5 / 5)
-    assert luck == pytest.approx(np.sqrt(1.0 / 3 + 0.5 / 2) / 5)
-    assert exploitation_gap(trial, twin, 5.0)[0] == gap
+    assert gap == pytest.approx(2.0 / 5)
+    assert luck == pytest.approx(1.0 / np.sqrt(3) / 5)
+    assert exploitation_gap(trial, twin, 5.0) == (gap, luck)
+    again = [pd.concat([each, each.assign(policy="ppo_1")]) for each in (twin, trial)]
+    assert exploitation_gap(*again, 5.0) == pytest.approx((gap, luck))
 
 
 def test_scores_without_a_range_are_not_given() -> None:
@@ -357,6 +359,8 @@ def test_scores_without_a_range_are_not_given() -> None:
     for episodes in (flat, worse):
         score = normalised_score(episodes, "ppo", "none", "privileged", np.random.default_rng(0), 50, 0.95)
         assert score == (None, None)
+    with pytest.raises(AssertionError, match="same persons"):
+        exploitation_gap(episodes_of({"ppo": [3.0]}), episodes_of({"ppo": [3.0, 4.0]}), 1.0)
     assert exploitation_gap(flat, flat, 0.0) == exploitation_gap(flat, flat, -1.0) == (None, None)
     some = episodes_of({"ppo": [3.0, 5.0], "none": [1.0, 2.0], "privileged": [9.0, 1.0]})  # a range, in the mean only
     score, interval = normalised_score(some, "ppo", "none", "privileged", np.random.default_rng(0), 50, 0.95)
