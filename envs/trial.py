@@ -53,6 +53,7 @@ class TreatmentSettings:
     adherence: Fraction  # share followed at a vanishing intensity
     adherence_fall: Fraction  # share of that lost at intensity 1 (with intensity squared)
     disengagement: NonNegative  # log-loss of adherence per week already spent on it
+    start_loss: Fraction  # share of the adherence lost in a week that begins it, or begins it anew
     hazard: Fraction  # adverse events per week at intensity 1 in a person of average frailty
     side_effect: dict[str, float]  # signal -> change in the week of an adverse event, between-person sd
 
@@ -68,14 +69,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Modifier:
-    """A profile column that shifts the log response to a treatment.
+    """A profile column that shifts the log response to a treatment and leaves its mean over persons as it is.
 
-    With ``level``, persons whose column reads so are shifted by ``shift``; without (empty), a numeric column shifts by
-    ``shift`` per population sd. A column the cohort lacks is left out.
+    With ``level``, persons whose column reads so, a ``share`` of all, are shifted by ``shift`` against the others;
+    without (empty), a numeric column shifts by ``shift`` per population sd. A column the cohort lacks is left out.
     """
 
     column: str
     level: str
+    share: Fraction | None  # of the persons who read so; None of a numeric column
     treatment: str
     shift: float
 
@@ -138,6 +140,7 @@ class Trial:
         self.adherence_fall = row([t.adherence_fall for t in treatments])
         self.disengagement = row([t.disengagement for t in treatments])
         self.hazard = row([t.hazard for t in treatments])
+        self.start_loss = row([t.start_loss for t in treatments])
 
         self.carry, self.mix = _residual_process(patients.signals, settings)
         self.carry, self.mix = self.carry.to(device), self.mix.to(device)
@@ -161,6 +164,7 @@ class Trial:
             "deviation": take(self.deviation, rows),
             "exposure": zeros(len(ACTIVE)),
             "weeks_on": zeros(len(ACTIVE)),
+            "given": zeros(len(ACTIVE)),
             "drift": zeros(len(self.mean)),
             "side_effect": zeros(len(self.mean)),
         }
@@ -229,14 +233,16 @@ class Trial:
     def _advance(self, state: State, dose: Tensor, adverse: Tensor) -> State:
         """One week without new noise; ``adverse`` [B] is whether an event happened, or its probability."""
         lost = 1 - self.settings.adverse_adherence_loss * adverse[:, None]
-        target = self.target_exposure(dose, state["weeks_on"]) * lost
-        rate = torch.where(target > state["exposure"], self.onset, self.washout)
         chosen = (dose > 0).to(dose.dtype)
+        begun = 1 - self.start_loss * (1 - state["given"])
+        target = self.target_exposure(dose, state["weeks_on"]) * lost * begun
+        rate = torch.where(target > state["exposure"], self.onset, self.washout)
         return {
             **state,
             "week": state["week"] + 1,
             "exposure": state["exposure"] + rate * (target - state["exposure"]),
             "weeks_on": state["weeks_on"] + chosen,
+            "given": chosen,
             "drift": self.settings.drift_memory * state["drift"],
             "side_effect": product(chosen * adverse[:, None], self.side_effect),
         }
@@ -275,6 +281,10 @@ def check_signals(settings: TrialSettings, signals: Signals) -> None:
         if modifier.treatment not in ACTIVE:
             raise ConfigError(
                 f"trial.modifiers: treatment '{modifier.treatment}' is unknown; expected {', '.join(ACTIVE)}"
+            )
+        if bool(modifier.level) != (modifier.share is not None):
+            raise ConfigError(
+                f"trial.modifiers: '{modifier.column}' for {modifier.treatment} has level '{modifier.level}' and share {modifier.share}; expected a share of persons with a level, null with a number"
             )
 
 
@@ -337,10 +347,13 @@ def _shifts(patients: Patients, settings: TrialSettings) -> np.ndarray:
         column = patients.profiles[modifier.column]
         if modifier.level:
             weight = (column.astype(str).str.lower() == modifier.level.lower()).to_numpy(float)
+            assert modifier.share is not None, "check_signals has seen to it"
+            mean_factor = 1 + modifier.share * math.expm1(modifier.shift)
         elif pd.api.types.is_numeric_dtype(column) and modifier.column in patients.encoder.numeric:
             mean, sd = patients.encoder.numeric[modifier.column]
             weight = ((column.to_numpy(float) - mean) / sd).clip(-2.0, 2.0)
+            mean_factor = math.exp(modifier.shift**2 / 2)  # of a Gaussian column
         else:
             continue
-        shifts[:, ACTIVE.index(modifier.treatment)] += modifier.shift * weight
+        shifts[:, ACTIVE.index(modifier.treatment)] += modifier.shift * weight - math.log(mean_factor)
     return shifts

@@ -7,13 +7,15 @@ import torch
 from torch import Tensor
 
 from core.patients import Patients
+from core.treatments import CONTROL
 from intervention.record import Record, Retention, action_features
 from intervention.trials import VirtualTrials
 
 
 @dataclass(frozen=True)
 class Courses:
-    """Courses as tensors, days in z: ``weeks`` [N, W+1, 7, C] with the baseline week first, the rest as in trials."""
+    """Courses as tensors, days in z: ``weeks`` [N, W+1, 7, C] with the baseline week first; ``before`` [N, W],
+    the treatment of the week before; the rest as in trials."""
 
     features: Tensor
     weeks: Tensor
@@ -22,6 +24,7 @@ class Courses:
     at_low: Tensor
     at_high: Tensor
     treatment: Tensor
+    before: Tensor
     intensity: Tensor
     adverse: Tensor
     true_level: Tensor
@@ -50,7 +53,9 @@ def read_courses(trials: VirtualTrials, patients: Patients, retention: Retention
     low = torch.tensor([signal.low for signal in patients.signals], device=device)
     high = torch.tensor([signal.high for signal in patients.signals], device=device)
     weeks = scaler.scale(torch.cat([patients.week[rows].unsqueeze(1), observed], dim=1))
-    traces, record = _records(weeks, action_features(tensor(trials.treatment), tensor(trials.intensity)), retention)
+    treatment, intensity = tensor(trials.treatment), tensor(trials.intensity)
+    before = torch.cat([torch.full_like(treatment[:, :1], CONTROL), treatment[:, :-1]], dim=1)
+    traces, record = _records(weeks, action_features(treatment, intensity, before), retention)
     return Courses(
         features=patients.features[rows],
         weeks=weeks,
@@ -58,8 +63,9 @@ def read_courses(trials: VirtualTrials, patients: Patients, retention: Retention
         record=record,
         at_low=observed <= low,
         at_high=observed >= high,
-        treatment=tensor(trials.treatment),
-        intensity=tensor(trials.intensity),
+        treatment=treatment,
+        before=before,
+        intensity=intensity,
         adverse=tensor(trials.adverse),
         true_level=scaler.scale(tensor(trials.true_level)),
         level=scaler.scale(tensor(trials.level)),
@@ -71,7 +77,7 @@ def read_courses(trials: VirtualTrials, patients: Patients, retention: Retention
 
 
 def _records(weeks: Tensor, action: Tensor, retention: Retention) -> tuple[Tensor, Tensor]:
-    """Dose traces ``[N, W, T*ACTION]`` and all record features ``[N, W, F]`` before each of the W weeks under ``action``
+    """Dose traces ``[N, W, T*DOSED]`` and all record features ``[N, W, F]`` before each of the W weeks under ``action``
     ``[N, W, ACTION]``; ``weeks`` ``[N, W+1, 7, C]``, the baseline week, lived without treatment, first."""
     level = weeks.mean(dim=2)
     record = Record.empty(level[:, 0], len(retention))

@@ -1,8 +1,9 @@
-"""Why the agent treats as it does: a small tree over readable numbers that imitates it, and how far it can be believed.
+"""Why the agent treats as it does: two small trees over readable numbers that imitate it, and how far they can be believed.
 
-The tree is grown on the weeks that the agent meets. It is a policy itself: what it earns says whether the weeks in which
-it differs from the agent matter. (To add, as VIPER does, weeks that the tree itself would meet made it less like the
-demo's agent and a little more like that of a larger run; Bastani, Pu & Solar-Lezama 2018.)
+One says what the agent begins with, one how it goes on. Of a single tree the first weeks, a twelfth of all, would have
+no branch: it would name what was given the week before, be right nearly always, and begin everybody on the same. The
+trees are grown on the weeks that the agent meets. They are a policy themselves: what it earns says whether the weeks in
+which it differs from the agent matter.
 """
 
 from collections.abc import Callable, Iterator
@@ -60,58 +61,84 @@ def _kept(simulation: Simulation) -> list[str]:
     return [part for part in simulation.layout.slices if part not in ("week", "baseline", "probabilities")]
 
 
-class TreePolicy(Memoryless):
-    """A tree over ``readable`` numbers: each leaf gives the treatment the agent gives there most, at its mean dose.
+@dataclass(frozen=True)
+class Tree:
+    """A tree over ``readable`` numbers: each leaf names the treatment the agent gives there most, at its mean dose.
 
-    It keeps the agent's contraindications: where the leaf's treatment is forbidden, the next likeliest is given.
-
-    Args:
-        tree: fitted, with classes among the treatments.
-        doses: float32 ``[nodes, 5]``, the intensity of each treatment in each leaf.
-        agent: whose contraindications hold.
+    ``fitted`` has its classes among the treatments; ``doses`` float32 ``[nodes, 5]``, the intensity of each treatment in
+    each leaf.
     """
 
-    def __init__(self, tree: DecisionTreeClassifier, doses: Tensor, agent: Learned) -> None:
-        self.tree, self.doses, self.agent = tree, doses, agent
+    fitted: DecisionTreeClassifier
+    doses: Tensor
 
-    def act(self, simulation: Simulation, observation: Tensor, keys: Tensor) -> Action:
-        inputs = readable(simulation, observation).numpy(force=True)
-        share = torch.full((len(observation), len(TREATMENTS)), -1.0)
+    def act(self, inputs: np.ndarray, forbidden: Tensor | None) -> Action:
+        """Of ``inputs`` ``[B, F]``; where the leaf's treatment is ``forbidden`` (bool ``[B, 5]``), the next likeliest."""
+        share = torch.full((len(inputs), len(TREATMENTS)), -1.0)
         share[:, CONTROL] = -0.5  # where a leaf knows forbidden treatments only
-        share[:, self.tree.classes_] = torch.from_numpy(self.tree.predict_proba(inputs)).float()
-        forbidden = forbidden_treatments(observation, self.agent.agent.rules)
+        share[:, self.fitted.classes_] = torch.from_numpy(self.fitted.predict_proba(inputs)).float()
         if forbidden is not None:
             share = share.masked_fill(forbidden, -2.0)
         treatment = share.argmax(dim=1)
-        return treatment, self.doses[torch.from_numpy(self.tree.apply(inputs)), treatment]
+        return treatment, self.doses[torch.from_numpy(self.fitted.apply(inputs)), treatment]
+
+
+class TreePolicy(Memoryless):
+    """``begin`` treats in the first week of a course, ``go_on`` in the others; the ``agent``'s contraindications hold."""
+
+    def __init__(self, begin: Tree, go_on: Tree, agent: Learned) -> None:
+        self.begin, self.go_on, self.agent = begin, go_on, agent
+
+    def act(self, simulation: Simulation, observation: Tensor, keys: Tensor) -> Action:
+        inputs = readable(simulation, observation).numpy(force=True)
+        forbidden = forbidden_treatments(observation, self.agent.agent.rules)
+        begin, go_on = (tree.act(inputs, forbidden) for tree in (self.begin, self.go_on))
+        first = first_week(simulation, observation)
+        return torch.where(first, begin[0], go_on[0]), torch.where(first, begin[1], go_on[1])
+
+
+def first_week(simulation: Simulation, observation: Tensor) -> Tensor:
+    """Bool ``[B]``: whether the course begins with this observation."""
+    return observation[:, simulation.layout.slices["time"]][:, 0] == 0
 
 
 def grow_tree(
     agent: Learned, make_simulation: Callable[[int], Simulation], rows: Tensor, seed: int, depth: int, leaf: int
 ) -> TreePolicy:
-    """A tree on the weeks of one course of each patient in ``rows`` under the agent.
+    """Both trees, each at most ``depth`` deep, on the weeks of one course of each patient in ``rows`` under the agent.
 
     ``make_simulation(seed)`` gives a new simulation of ``len(rows)`` environments; ``leaf`` is the least number of weeks
     in a leaf.
     """
-    met = observations_under(agent, make_simulation(seed), rows, seed)
-    inputs = readable(make_simulation(seed), met).numpy(force=True)
-    treatment, dose = agent.agent.act(met)
+    simulation = make_simulation(seed)
+    met = observations_under(agent, simulation, rows, seed)
+    first = first_week(simulation, met)
+    begin, go_on = (
+        _grown(readable(simulation, part).numpy(force=True), agent.agent.act(part), depth, leaf)
+        for part in (met[first], met[~first])
+    )
+    return TreePolicy(begin, go_on, agent)
+
+
+def _grown(inputs: np.ndarray, action: Action, depth: int, leaf: int) -> Tree:
+    treatment, dose = action
     tree = DecisionTreeClassifier(max_depth=depth, min_samples_leaf=leaf, random_state=0).fit(inputs, treatment.numpy())
     place = torch.from_numpy(tree.apply(inputs)) * len(TREATMENTS) + treatment
     size = tree.tree_.node_count * len(TREATMENTS)
     count = torch.bincount(place, minlength=size)
     total = torch.bincount(place, weights=dose.double(), minlength=size)
     mean = torch.where(count > 0, total / count.clamp(min=1), dose.mean())
-    return TreePolicy(tree, mean.float().view(-1, len(TREATMENTS)), agent)
+    return Tree(tree, mean.float().view(-1, len(TREATMENTS)))
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How far the tree is the agent, over weeks the agent meets with other patients than the tree was grown on."""
+    """How far the trees are the agent, over weeks the agent meets with other patients than they were grown on."""
 
     fidelity: float  # share of weeks with the agent's treatment
-    majority: float  # the same, had the agent's commonest treatment been named every week
+    first_fidelity: float  # the same of first weeks alone
+    majority: float  # share of weeks with the agent's treatment, had its commonest one been named every week
+    unchanged: float  # the same, had the treatment of the week before been named (in a first week, the commonest there)
     clear_share: float  # share of weeks in which the agent's choice is clear (its lead is at least CLEAR)
     clear_fidelity: float | None  # fidelity in these weeks; None where there is none
     margin_right: (
@@ -133,8 +160,11 @@ def fidelity(tree: TreePolicy, make_simulation: Callable[[int], Simulation], row
     likeliest = agent.agent.distribution(met).log_p.exp().topk(2, dim=1).values
     margin = likeliest[:, 0] - likeliest[:, 1]
     right, clear = named == treatment, margin >= CLEAR
+    first = first_week(make_simulation(seed), met)
     return Fidelity(
         fidelity=float(right.double().mean()),
+        first_fidelity=float(right[first].double().mean()),
+        unchanged=float((_unchanged(make_simulation(seed), met, first, treatment) == treatment).double().mean()),
         majority=float(treatment.bincount().max() / len(treatment)),
         clear_share=float(clear.double().mean()),
         clear_fidelity=_mean(right[clear]),
@@ -143,6 +173,12 @@ def fidelity(tree: TreePolicy, make_simulation: Callable[[int], Simulation], row
         dose_error=_mean((given - dose).abs()[right & (treatment != CONTROL)]),
         self_agreement=self_agreement(agent, make_simulation, rows, seed),
     )
+
+
+def _unchanged(simulation: Simulation, observation: Tensor, first: Tensor, treatment: Tensor) -> Tensor:
+    """What was given the week before ``[B]``; in first weeks what the agent begins with most."""
+    last = observation[:, simulation.layout.slices["last_treatment"]].argmax(dim=1)
+    return torch.where(first, treatment[first].bincount().argmax(), last)
 
 
 def self_agreement(agent: Learned, make_simulation: Callable[[int], Simulation], rows: Tensor, seed: int) -> float:
@@ -165,22 +201,23 @@ def _mean(values: Tensor) -> float | None:
 
 
 def tree_text(policy: TreePolicy, names: tuple[str, ...]) -> str:
-    """The tree, a line a condition; a branch whose leaves name one treatment is one line. Shares are of the weeks it was
+    """Both trees, a line a condition; a branch whose leaves name one treatment is one line. Shares are of the weeks each was
     grown on."""
-    return "\n".join(_lines(policy, names, 0, ""))
+    parts = ("The first week", policy.begin), ("Every week after it", policy.go_on)
+    return "\n".join(line for title, tree in parts for line in (title, *_lines(tree, names, 0, "    ")))
 
 
-def _lines(policy: TreePolicy, names: tuple[str, ...], node: int, indent: str) -> Iterator[str]:
-    tree = policy.tree.tree_
-    leaves = list(_leaves(policy.tree, node))
-    named = {_named(policy, leaf) for leaf in leaves}
+def _lines(grown: Tree, names: tuple[str, ...], node: int, indent: str) -> Iterator[str]:
+    tree = grown.fitted.tree_
+    leaves = list(_leaves(grown.fitted, node))
+    named = {_named(grown, leaf) for leaf in leaves}
     if len(named) == 1:
-        yield indent + _leaf_line(policy, node, leaves, named.pop())
+        yield indent + _leaf_line(grown, node, leaves, named.pop())
         return
     name, threshold = names[tree.feature[node]], tree.threshold[node]
     for sign, child in (("<=", tree.children_left[node]), (">", tree.children_right[node])):
         yield f"{indent}{name} {sign} {threshold:.2f}"
-        yield from _lines(policy, names, int(child), indent + "|   ")
+        yield from _lines(grown, names, int(child), indent + "|   ")
 
 
 def _leaves(tree: DecisionTreeClassifier, node: int) -> Iterator[int]:
@@ -192,15 +229,15 @@ def _leaves(tree: DecisionTreeClassifier, node: int) -> Iterator[int]:
         yield from _leaves(tree, right)
 
 
-def _named(policy: TreePolicy, leaf: int) -> int:
-    return int(policy.tree.classes_[policy.tree.tree_.value[leaf][0].argmax()])
+def _named(grown: Tree, leaf: int) -> int:
+    return int(grown.fitted.classes_[grown.fitted.tree_.value[leaf][0].argmax()])
 
 
-def _leaf_line(policy: TreePolicy, node: int, leaves: list[int], treatment: int) -> str:
-    tree = policy.tree.tree_
+def _leaf_line(grown: Tree, node: int, leaves: list[int], treatment: int) -> str:
+    tree = grown.fitted.tree_
     weight = tree.weighted_n_node_samples[leaves]
-    dose = float(np.average(policy.doses[leaves, treatment].numpy(), weights=weight))
-    agreed = tree.value[node][0][list(policy.tree.classes_).index(treatment)]  # shares of the classes
+    dose = float(np.average(grown.doses[leaves, treatment].numpy(), weights=weight))
+    agreed = tree.value[node][0][list(grown.fitted.classes_).index(treatment)]  # shares of the classes
     what = LABELS[treatment] if treatment == CONTROL else f"{LABELS[treatment]} at {dose:.0%}"
     share = weight.sum() / tree.weighted_n_node_samples[0]
     return f"{what}  ({share:.0%} of weeks, the agent's choice in {agreed:.0%} of them)"

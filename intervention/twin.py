@@ -22,6 +22,7 @@ from core.patients import Patients
 from core.protocols import Outcome, State
 from core.random import seeded_init, stream_draws, stream_uniform
 from core.signals import DAYS, Signal, Signals, names
+from core.treatments import CONTROL
 from intervention.record import ACTION, Record, action_features
 from intervention.seq2seq import Seq2Seq, TwinShape
 from intervention.twin_sampling import (
@@ -109,7 +110,7 @@ class TwinDynamics:
     their mean is the outcome's level and how far they lie apart its spread. An adverse event has their mean chance.
 
     State, batch first: ``rows`` [B]; ``week`` [B], weeks lived since the baseline; ``member`` [B]; ``yesterday`` and
-    ``last`` [B, C], the latest day and the latest week's mean in z; ``traces``, ``shown`` and ``seen``, the ``Record``;
+    ``last`` [B, C], the latest day and the latest week's mean in z; ``given`` [B], the latest treatment; ``traces``, ``shown`` and ``seen``, the ``Record``;
     and for each member m ``hidden.m``, ``cell.m`` [B, H] and ``memory.m.k`` [B, 7, D], the days of k weeks ago. A step
     makes only the latest week's memory and hands on the others as they are.
 
@@ -164,6 +165,7 @@ class TwinDynamics:
             "member": (stream_uniform(keys, 1)[:, 0] * len(self.members)).long(),
             "yesterday": take(self.yesterday, rows),
             "last": base,
+            "given": torch.full_like(rows, CONTROL),
             **{name: value.movedim(0, -1).contiguous().movedim(-1, 0) for name, value in record.items()},
         }
         for m in range(len(self.members)):
@@ -188,8 +190,8 @@ class TwinDynamics:
         """The state after a week that really was so: days ``[B, 7, C]`` in physical units, ``adverse`` bool ``[B]``."""
         days = self.twin.scaler.scale(whole_tiles(week)).permute(1, 2, 0).contiguous()
         given = {name: whole_tiles(value) for name, value in state.items() if not name.startswith("memory")}
-        action = _action(whole_tiles(treatment), whole_tiles(intensity))
-        return self._with_older(state, self._read(given, action, days, whole_tiles(adverse)))
+        chosen, dose = whole_tiles(treatment), whole_tiles(intensity)
+        return self._with_older(state, self._read(given, chosen, _action(given, chosen, dose), days, whole_tiles(adverse)))
 
     @torch.no_grad()
     def foresee(self, state: State, actions: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -202,7 +204,7 @@ class TwinDynamics:
         known, memory, mask = self._pasts(given, self.base.new_zeros(ACTION, len(given["rows"])))
         levels, chances = [], []
         for action in actions:  # of what is known only the action differs
-            known[:, -ACTION:] = _action(*map(whole_tiles, action))
+            known[:, -ACTION:] = _action(given, *map(whole_tiles, action))
             outlooks = self.together.look_ahead(known, memory, mask)
             levels.append(self.twin.scaler.unscale(average([outlook.level for outlook in outlooks]).T)[:b])
             chances.append(average([torch.sigmoid(outlook.adverse_logit) for outlook in outlooks])[:b])
@@ -217,7 +219,7 @@ class TwinDynamics:
             with the latest Sunday; a row sums to 1 over the days that are remembered and is 0 where none was lived.
         """
         given, *action = tiled(state, treatment, intensity)
-        known, memory, mask = self._pasts(given, _action(*action))
+        known, memory, mask = self._pasts(given, _action(given, *action))
         found = []
         for m, member in enumerate(self.members):
             past = Past(known[m], memory[m], mask)
@@ -232,7 +234,7 @@ class TwinDynamics:
         self, state: State, treatment: Tensor, intensity: Tensor, keys: Tensor
     ) -> tuple[State, tuple[Tensor, ...]]:
         """Whole tiles: the state but for older memories, and the outcome's parts."""
-        c, action = len(self.between), _action(treatment, intensity)
+        c, action = len(self.between), _action(state, treatment, intensity)
         uniform, normal = stream_draws(keys, 2, DAYS * c + 1 + c)
         draws = Draws(uniform[:, 1].float(), normal[:, DAYS * c :], normal[:, : DAYS * c].T.view(DAYS, c, -1))
         known, memory, mask = self._pasts(state, action)
@@ -243,7 +245,7 @@ class TwinDynamics:
         week = self._write(state, pasts, outlooks, adverse.float(), adverse.float() - chance, draws)
         levels = [outlook.level for outlook in outlooks]
         days, expected = (torch.addcmul(self.mean, z, self.sd) for z in (week.permute(2, 0, 1), average(levels).T))
-        return self._read(state, action, week, adverse), (days, adverse, expected, self._spread(levels))
+        return self._read(state, treatment, action, week, adverse), (days, adverse, expected, self._spread(levels))
 
     def _pasts(self, state: State, action: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """What the members are asked about, as in ``Past``: ``[M, K, B]``, ``[M, B, T, D]`` and the mask they share;
@@ -279,7 +281,7 @@ class TwinDynamics:
                 week.index_copy_(2, rows, member.write(*known, draws.select(rows)))
         return week
 
-    def _read(self, state: State, action: Tensor, week: Tensor, adverse: Tensor) -> State:
+    def _read(self, state: State, treatment: Tensor, action: Tensor, week: Tensor, adverse: Tensor) -> State:
         """Every member reads a week in z ``[7, C, B]``: the state but for older memories."""
         base, before = take(self.base, state["rows"]).T, Record(state["traces"], state["shown"], state["seen"])
         mean = over_days(week, 1 / DAYS)
@@ -290,6 +292,7 @@ class TwinDynamics:
             "week": state["week"] + 1,
             "yesterday": week[-1].T,
             "last": mean.T,
+            "given": treatment,
             **record._asdict(),
         }
         coded = ([state[f"{name}.{m}"].T for m in range(len(self.members))] for name in ("hidden", "cell"))
@@ -318,6 +321,6 @@ class TwinDynamics:
         return average(list((variance / self.between.square()).unbind())).sqrt()
 
 
-def _action(treatment: Tensor, intensity: Tensor) -> Tensor:
-    """``[ACTION, B]``, number by number."""
-    return action_features(treatment, intensity).T.contiguous()
+def _action(state: State, treatment: Tensor, intensity: Tensor) -> Tensor:
+    """``[ACTION, B]``, number by number, of what is done next."""
+    return action_features(treatment, intensity, state["given"]).T.contiguous()

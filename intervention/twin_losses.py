@@ -40,7 +40,7 @@ def read(net: Seq2Seq, courses: Courses) -> Reading:
     w = courses.treatment.shape[1]
     base = courses.weeks[:, 0].mean(dim=1)
     person, _ = net.read_person(courses.features, courses.weeks[:, 0])
-    action = action_features(courses.treatment, courses.intensity)
+    action = action_features(courses.treatment, courses.intensity, courses.before)
     # what the encoder has read before week w: the baseline week without treatment, then weeks 1..w-1
     lived = torch.cat([torch.zeros_like(action[:, :1]), action[:, :-1]], dim=1)
     suffered = torch.cat([torch.zeros_like(courses.adverse[:, :1]), courses.adverse[:, :-1]], dim=1)
@@ -85,7 +85,7 @@ def course_losses(
 def weighed_actions(courses: Courses, weighed: Tensor) -> Tensor:
     """The treatments ``weighed`` at the intensity each was weighed at ``[B, W, V, ACTION]``."""
     intensity = courses.other_intensity[:, :, weighed]
-    return action_features(weighed.expand(intensity.shape), intensity)
+    return action_features(weighed.expand(intensity.shape), intensity, courses.before.unsqueeze(-1))
 
 
 def _days_nll(net: Seq2Seq, courses: Courses, course: Reading, expected: Tensor, written: Tensor) -> Tensor:

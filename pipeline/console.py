@@ -130,7 +130,7 @@ def display_name(policy: str, evaluate: dict[str, Any]) -> str:
         "best_constant": f"best constant ({evaluate.get('best_constant', '')})",
         "stepped_care": "stepped care",
         "greedy": "one step ahead in the Twin",
-        "tree": "tree that explains PPO",
+        "tree": "trees that explain PPO",
         "least_dose": "PPO at its least dose",
     }
     return known.get(policy, policy.replace("_", " "))

@@ -158,24 +158,25 @@ def safety_table(evaluate: Metrics) -> Group:
 
 def tree_lines(evaluate: Metrics) -> Group:
     return Group(
-        Text("The tree that explains the agent", style="bold"),
+        Text("The trees that explain the agent: what it begins with, and how it goes on", style="bold"),
         *map(paragraph, tree_sentences(evaluate)),
         Text(evaluate["tree"]),
     )
 
 
 def tree_sentences(evaluate: Metrics) -> list[str]:
-    """How far the tree can be believed, and why not further."""
+    """How far the trees can be believed, and why not further."""
     found, policies = evaluate["explanation"], evaluate["policies"]
     clear = "n/a" if found["clear_fidelity"] is None else f"{found['clear_fidelity']:.0%}"
     return [
-        f"It names the agent's treatment in {evaluate['tree_fidelity']:.0%} of held-out weeks (its commonest treatment: "
-        f"{found['majority']:.0%}), and in {clear} of the {found['clear_share']:.0%} in which the agent's choice is clear. "
-        f"Where it does, its dose is off by {number(found['dose_error'])}.",
-        f"The agent's first choice leads its second by {number(found['margin_right'])} where the tree is right and by "
-        f"{number(found['margin_wrong'])} where it is wrong (probability). Were the luck of week 1 drawn anew, the agent itself "
+        f"They name the agent's treatment in {evaluate['tree_fidelity']:.0%} of held-out weeks (the week before's: "
+        f"{found['unchanged']:.0%}; its commonest: {found['majority']:.0%}), in {found['first_fidelity']:.0%} of first weeks, and in "
+        f"{clear} of the {found['clear_share']:.0%} in which the agent's choice is clear. Where they do, the dose is off by "
+        f"{number(found['dose_error'])}.",
+        f"The agent's first choice leads its second by {number(found['margin_right'])} where the trees are right and by "
+        f"{number(found['margin_wrong'])} where they are wrong (probability). Were the luck of week 1 drawn anew, the agent itself "
         f"would keep its second treatment for {found['self_agreement']:.0%} of patients.",
-        f"Played as a policy the tree returns {policies['tree']['return']:.2f}, the agent {policies['ppo']['return']:.2f}.",
+        f"Played as a policy the trees return {policies['tree']['return']:.2f}, the agent {policies['ppo']['return']:.2f}.",
     ]
 
 

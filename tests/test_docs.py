@@ -95,7 +95,7 @@ def refused(act, *words):
 
 refused(lambda: e.make_trial(), "expected exactly", "light")
 block = ("{effect: {stress: -0.4}, response_sigma: 1.0, onset_weeks: 1.5, washout_weeks: 3.0, half_dose: 0.3, hill: 2.0, "
-         "adherence: 0.85, adherence_fall: 0.25, disengagement: 0.0, hazard: 0.01, side_effect: {}}")
+         "adherence: 0.85, adherence_fall: 0.25, disengagement: 0.0, start_loss: 0.5, hazard: 0.01, side_effect: {}}")
 both = ["+trial.treatments.light=" + block, "+env.treatment_cost.light=0.04"]
 load = e.load_config
 e.load_config = lambda: load(both[:1])

@@ -20,6 +20,7 @@ from envs.simulation import Simulation
 from intervention.baselines import Learned
 from intervention.evaluation import run_policy
 from intervention.explanation import (
+    Tree,
     TreePolicy,
     fidelity,
     grow_tree,
@@ -93,14 +94,31 @@ def test_a_rule_that_is_there_is_found_and_said(patients: Patients) -> None:
     tree = grow_tree(agent, partial(make, patients), ROWS, 0, depth=4, leaf=5)
     others = torch.arange(120, 240)
     found = fidelity(tree, partial(make, patients), others, 1)
-    assert found.fidelity > 0.97 > found.majority
+    assert found.fidelity > 0.97 > found.majority and found.first_fidelity > 0.9
+    assert found.unchanged < 1.0  # wrong in the first weeks of half the patients
     assert found.self_agreement == 1.0  # age does not change with the week's luck
     assert found.dose_error is not None and found.dose_error < 1e-6  # every Beta is the same
     assert found.clear_fidelity is not None and found.clear_fidelity >= found.fidelity
     text = tree_text(tree, readable_names(make(patients, 0)))
-    assert text.startswith("age <= ") and "CBT at 55%" in text and "Exercise at 55%" in text
+    begin, go_on = text.split("Every week after it\n")
+    assert begin.startswith("The first week\n    age <= ") and go_on.startswith("    ") and "CBT at 55%" in text and "Exercise at 55%" in text
     same, too = (run_policy("p", policy, make(patients, 5), others, 5)["reward"].sum() for policy in (tree, agent))
     assert same == pytest.approx(too, rel=0.1)
+
+
+def test_what_the_agent_begins_with_has_a_tree_of_its_own(patients: Patients) -> None:
+    """An agent that begins by age and then repeats itself: named by its last treatment alone, it would begin all alike."""
+    again = {f"last_treatment.{name}": {place: 90.0} for place, name in enumerate(TREATMENTS)}
+    agent = linear_agent(patients, {"profile.age": {2: 9.0}, "bias": {3: 1.0, 0: -50.0, 1: -50.0, 4: -50.0}, **again})
+    trees = grow_tree(agent, partial(make, patients), ROWS, 0, depth=2, leaf=5)
+    others = torch.arange(120, 240)
+    found = fidelity(trees, partial(make, patients), others, 1)
+    assert found.first_fidelity > 0.9 and found.fidelity > 0.98
+    assert 0.9 < found.unchanged < found.fidelity  # what naming the week before's would reach
+    alike = TreePolicy(trees.go_on, trees.go_on, agent)
+    assert fidelity(alike, partial(make, patients), others, 1).first_fidelity < 0.8
+    begin, go_on = tree_text(trees, readable_names(make(patients, 0))).split("Every week after it")
+    assert "age <= " in begin and "    age" not in go_on
 
 
 def test_what_turns_on_one_days_luck_is_admitted_to_be_beyond_a_tree(patients: Patients) -> None:
@@ -150,16 +168,17 @@ def test_the_tree_never_gives_what_the_agent_must_not(
     inputs: Tensor = readable(sim, observation)
     fitted = DecisionTreeClassifier(max_depth=3, random_state=0).fit(inputs.numpy(), rng.integers(1, 5, 200))
     doses = torch.full((fitted.tree_.node_count, len(TREATMENTS)), 0.5)
-    treatment, _ = TreePolicy(fitted, doses, agent).act(sim, observation, torch.zeros(0))
+    one_tree = Tree(fitted, doses)
+    treatment, _ = TreePolicy(one_tree, one_tree, agent).act(sim, observation, torch.zeros(0))
     forbidden = forbidden_treatments(observation, rules)
     assert forbidden is not None and not forbidden.gather(1, treatment[:, None]).any()
-    free = TreePolicy(fitted, doses, by_age(patients))
+    free = TreePolicy(one_tree, one_tree, by_age(patients))
     unbound, _ = free.act(sim, observation, torch.zeros(0))
     np.testing.assert_array_equal(unbound, fitted.predict(inputs.numpy()))  # without bans the tree as it is
     allowed = ~forbidden.gather(1, unbound[:, None])[:, 0]
     assert torch.equal(treatment[allowed], unbound[allowed])
     everything = tuple(Rule(each, -1, 0.0) for each in range(1, 5))
-    none, _ = TreePolicy(fitted, doses, by_age(patients, everything)).act(sim, observation, torch.zeros(0))
+    none, _ = TreePolicy(one_tree, one_tree, by_age(patients, everything)).act(sim, observation, torch.zeros(0))
     assert (none == CONTROL).all()
 
 

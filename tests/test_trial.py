@@ -12,7 +12,7 @@ from core.errors import ConfigError
 from core.random import stream_keys
 from core.signals import DEFAULT_SIGNALS, Signal
 from core.treatments import TREATMENTS
-from envs.trial import ACTIVE, Trial, check_signals
+from envs.trial import ACTIVE, Modifier, Trial, _shifts, check_signals
 
 N = 400
 CBT, EXERCISE, MEDICATION = (TREATMENTS.index(name) for name in ("cbt", "exercise", "medication"))
@@ -68,7 +68,7 @@ def test_controls_intensity_has_no_effect(trial):
 
 def test_exposure_follows_the_closed_form_of_onset_and_washout():
     settings = trial_settings()
-    quiet = {name: replace(t, hazard=0.0, disengagement=0.0) for name, t in settings.treatments.items()}
+    quiet = {n: replace(t, hazard=0.0, disengagement=0.0, start_loss=0.0) for n, t in settings.treatments.items()}
     trial = Trial(people(N), replace(settings, treatments=quiet), seed=0)
     cbt, tau = CBT - 1, settings.treatments["cbt"]
     state, _ = run(trial, CBT, 0.6, 5)
@@ -78,6 +78,33 @@ def test_exposure_follows_the_closed_form_of_onset_and_washout():
     for week in range(3):
         state, _ = trial.step(state, *act(0, 0.1), stream_keys(9, state["rows"], week))
     torch.testing.assert_close(state["exposure"][:, cbt], reached * math.exp(-3 / tau.washout_weeks))
+
+
+def test_a_week_that_begins_a_treatment_does_less_and_so_does_one_that_begins_it_anew():
+    """Against the closed form, and against itself: the same weeks in turns reach less than in a row."""
+    settings = trial_settings()
+    quiet = {name: replace(t, hazard=0.0, disengagement=0.0) for name, t in settings.treatments.items()}
+    trial = Trial(people(N), replace(settings, treatments=quiet), seed=0)
+    cbt, own = CBT - 1, settings.treatments["cbt"]
+    assert all(0 < t.start_loss < 1 for t in settings.treatments.values())
+    target = trial.target_exposure(trial._dose(*act(CBT, 0.6)), torch.zeros(N, len(ACTIVE)))[:, cbt]
+    kept = math.exp(-1 / own.onset_weeks)
+    state, _ = run(trial, CBT, 0.6, 1)
+    torch.testing.assert_close(state["exposure"][:, cbt], target * (1 - own.start_loss) * (1 - kept))
+    state, _ = run(trial, CBT, 0.6, 2)
+    torch.testing.assert_close(state["exposure"][:, cbt], target * ((1 - kept) + kept * (1 - own.start_loss) * (1 - kept)))
+
+    def reached(plan: list[int]) -> torch.Tensor:
+        state = start(trial)
+        for week, treatment in enumerate(plan):
+            state, _ = trial.step(state, *act(treatment, 0.6), stream_keys(9, state["rows"], week))
+        return state["exposure"]
+
+    row, turns = reached([EXERCISE] * 3 + [CBT] * 3), reached([EXERCISE, CBT] * 3)
+    assert (turns[:, cbt] < row[:, cbt]).all()
+    lossless = {name: replace(t, start_loss=0.0) for name, t in quiet.items()}
+    free = Trial(people(N), replace(settings, treatments=lossless), seed=0)
+    assert (free.step(start(free), *act(CBT, 0.6), stream_keys(9, torch.arange(N)))[0]["exposure"][:, cbt] > 0).all()
 
 
 def test_dose_curve_plateaus_for_medication_and_turns_for_exercise(trial):
@@ -173,10 +200,27 @@ def test_profile_shifts_the_response(trial):
     insomnia = (trial.patients.profiles["sleep_disorder"] == "Insomnia").to_numpy()
     plain = Trial(trial.patients, replace(trial.settings, modifiers=()), seed=0)
     ratio = (trial.response / plain.response).numpy()
-    [shift] = [m.shift for m in trial.settings.modifiers if m.level == "Insomnia"]
-    assert shift > 0 and ratio[insomnia, CBT - 1] == pytest.approx(math.exp(shift), rel=1e-3)
-    assert ratio[~insomnia, CBT - 1] == pytest.approx(1.0, rel=1e-4)
+    [own] = [m for m in trial.settings.modifiers if m.level == "Insomnia"]
+    with_it, without = ratio[insomnia, CBT - 1], ratio[~insomnia, CBT - 1]
+    assert own.shift > 0 and np.ptp(without) < 1e-4 and with_it == pytest.approx(math.exp(own.shift) * without[0], rel=1e-3)
     assert (ratio[:, EXERCISE - 1][trial.patients.profiles["physical_activity"] < 30] > 1).all()
+
+
+def test_modifiers_leave_the_mean_response_as_it_is():
+    """So that a cohort that lacks their columns meets the same effects: of a level in its share, of a Gaussian number."""
+    rng, n = np.random.default_rng(0), 20_000
+    patients = people(n)
+    profiles = patients.profiles.assign(
+        age=rng.normal(40, 10, n), sleep_disorder=np.where(rng.uniform(size=n) < 0.35, "Insomnia", "No disorder")
+    )
+    patients = replace(patients, profiles=profiles, encoder=replace(patients.encoder, numeric={"age": (40.0, 10.0)}))
+    for modifier in (Modifier("sleep_disorder", "Insomnia", 0.35, "cbt", 1.5), Modifier("age", "", None, "cbt", -0.8)):
+        factor = np.exp(_shifts(patients, replace(trial_settings(), modifiers=(modifier,)))[:, CBT - 1])
+        assert factor.mean() == pytest.approx(1.0, abs=0.04) and factor.std() > 0.5
+    with pytest.raises(ConfigError, match=r"trial\.modifiers.*share"):
+        Trial(people(30), replace(trial_settings(), modifiers=(replace(modifier, level="Insomnia"),)), seed=0)
+    with pytest.raises(ConfigError, match=r"trial\.modifiers.*share"):
+        Trial(people(30), replace(trial_settings(), modifiers=(replace(modifier, share=0.5),)), seed=0)
 
 
 def test_baseline_is_shrunken_to_the_population(trial):

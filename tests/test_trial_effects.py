@@ -44,7 +44,7 @@ DOSES = (0.1, 0.25, 0.5, 0.75, 1.0)
 CBT = TREATMENTS.index("cbt")
 PLAIN = {
     "response_sigma": 0.0, "onset_weeks": 0.01, "adherence": 1.0, "adherence_fall": 0.0, "disengagement": 0.0, "hazard": 0.0,
-    "side_effect": {},
+    "start_loss": 0.0, "side_effect": {},
 }  # fmt: skip
 
 

@@ -59,7 +59,7 @@ def test_a_sampled_week_is_that_of_the_training_forms(patients: Patients, member
     twin = untrained(members)
     dynamics = TwinDynamics(twin, patients)
     state, _ = live(dynamics, torch.arange(PERSONS), lived)
-    keys, action = stream_keys(9, torch.arange(PERSONS)), action_features(*ACTION)
+    keys, action = stream_keys(9, torch.arange(PERSONS)), action_features(*ACTION, state["given"])
     _, outcome = dynamics.step(state, *ACTION, keys)
     uniform, normal = stream_draws(keys, 2, DAYS * 4 + 5)
     week, used = SCALER.scale(outcome.week), min(lived + 1, WEEKS)
@@ -180,7 +180,7 @@ def test_attention_is_over_the_days_that_were_lived(patients: Patients) -> None:
         person, _ = net.read_person(patients.features, SCALER.scale(patients.week))
         history = net.history(lived["hidden.0"], person, record)
         memory = torch.cat([lived[f"memory.0.{k}"] for k in reversed(range(4))], dim=1)
-        expected = attend(net.day_queries(history, action_features(*ACTION)), memory, torch.tensor(True))
+        expected = attend(net.day_queries(history, action_features(*ACTION, lived["given"])), memory, torch.tensor(True))
     assert torch.allclose(alone.attention(lived, *ACTION)[:, 1:] @ memory, expected, atol=1e-5)
 
 

@@ -37,7 +37,7 @@ def policy_card(evaluate: Metrics, made: Metrics, config: Config) -> str:
         ("What is prescribed by risk score", prescribed(evaluate, "risk", "risk score")),
         ("What is prescribed by week", prescribed(evaluate, "week", "week")),
         ("Return against adverse events", safety(evaluate)),
-        ("The tree that explains it", [*tree_sentences(evaluate), f"```\n{evaluate['tree']}\n```"]),
+        ("The trees that explain it", [*tree_sentences(evaluate), f"```\n{evaluate['tree']}\n```"]),
     ]
     return card(f"Policy card: {config.run}", sections)
 
@@ -85,7 +85,7 @@ def training(made: Metrics) -> list[str]:
 def contraindications(rules: list[Metrics]) -> list[str]:
     if not rules:
         return [
-            "None were set. `policy.contraindications` sets them; they hold in training, evaluation and in the tree."
+            "None were set. `policy.contraindications` sets them; they hold in training, evaluation and in the trees."
         ]
     lines = [
         f"- {treatment_name(rule['treatment'])}: "
