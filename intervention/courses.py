@@ -77,7 +77,7 @@ def read_courses(trials: VirtualTrials, patients: Patients, retention: Retention
 
 
 def _records(weeks: Tensor, action: Tensor, retention: Retention) -> tuple[Tensor, Tensor]:
-    """Dose traces ``[N, W, T*DOSED]`` and all record features ``[N, W, F]`` before each of the W weeks under ``action``
+    """Dose traces ``[N, W, T*ACTION]`` and all record features ``[N, W, F]`` before each of the W weeks under ``action``
     ``[N, W, ACTION]``; ``weeks`` ``[N, W+1, 7, C]``, the baseline week, lived without treatment, first."""
     level = weeks.mean(dim=2)
     record = Record.empty(level[:, 0], len(retention))

@@ -241,12 +241,14 @@ def exploitation_gap(twin: pd.DataFrame, trial: pd.DataFrame, span: float) -> tu
 
 def probability_of_improvement(
     episodes: pd.DataFrame, policy: str, other: str, rng: np.random.Generator, resamples: int, confidence: float
-) -> tuple[float, list[float]]:
-    """Share of patients who fare better under ``policy`` than under ``other`` (ties count half), and its interval."""
+) -> tuple[float, list[float], float]:
+    """Share of patients who fare better under ``policy`` than under ``other`` (ties count half), its interval, and the share of
+    resamples of the patients whose mean return is higher: a course is mostly luck, a mean is not."""
     returns = _paired(episodes, [policy, other])
     better = (returns[:, 0] > returns[:, 1]) + 0.5 * (returns[:, 0] == returns[:, 1])
-    draws = better[rng.integers(len(better), size=(resamples, len(better)))].mean(axis=1)
-    return float(better.mean()), _interval(draws, confidence)
+    draws = rng.integers(len(better), size=(resamples, len(better)))
+    means = returns[draws].mean(axis=1)  # (R, 2)
+    return float(better.mean()), _interval(better[draws].mean(axis=1), confidence), float((means[:, 0] > means[:, 1]).mean())
 
 
 def _paired(episodes: pd.DataFrame, policies: Sequence[str]) -> np.ndarray:

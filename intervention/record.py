@@ -16,8 +16,7 @@ from core.treatments import CONTROL, MAX_INTENSITY, MIN_INTENSITY, TREATMENTS
 
 ACTIVE = len(TREATMENTS) - 1
 DOSES = 4  # polynomials: dose curves rise, level off and may fall again
-DOSED = DOSES * ACTIVE  # width of the polynomials
-ACTION = DOSED + ACTIVE  # width of an action
+ACTION = (DOSES + 1) * ACTIVE  # width of an action
 RIDGE = 0.5  # what counts as little seen of a treatment, in the first polynomial squared
 Retention = tuple[tuple[float, float], ...]  # what each trace keeps of itself a week: on the treatment, and off it
 
@@ -46,7 +45,7 @@ def action_features(treatment: Tensor, intensity: Tensor, before: Tensor) -> Ten
 
 
 class Record(NamedTuple):
-    """``traces`` of doses ``[..., T*DOSED]`` (leaky means, one per retention: what a treatment does comes at another pace
+    """``traces`` of actions ``[..., T*ACTION]`` (leaky means, one per retention: what a treatment does comes at another pace
     than it goes), and for each active treatment what the weeks showed under it: ``shown`` ``[..., A, C]``, sum of dose x
     deviation from the base, and ``seen`` ``[..., A]``, sum of dose squared; their ratio is the slope of a regression on
     the dose."""
@@ -59,20 +58,20 @@ class Record(NamedTuple):
     def empty(cls, like: Tensor, retentions: int) -> "Record":
         """Of persons with base levels ``like`` ``[B, C]`` and no treatment yet."""
         b, c, a = *like.shape, ACTIVE
-        return cls(like.new_zeros(b, retentions * DOSED), like.new_zeros(b, a, c), like.new_zeros(b, a))
+        return cls(like.new_zeros(b, retentions * ACTION), like.new_zeros(b, a, c), like.new_zeros(b, a))
 
     def after(self, away: Tensor, action: Tensor, retention: Retention) -> "Record":
         """After a week of mean ``away`` from the base ``[B, C]``, lived under ``action`` ``[B, ACTION]``."""
         on, off = torch.tensor(retention, device=action.device, dtype=action.dtype).T.unsqueeze(-1)  # (T, 1) each
-        chosen = (action[..., :ACTIVE] > 0).unsqueeze(-2).tile(DOSES)  # (B, 1, DOSED)
+        chosen = (action[..., :ACTIVE] > 0).unsqueeze(-2).tile(DOSES + 1)  # (B, 1, ACTION)
         keep = torch.where(chosen, on, off)
-        traces = keep * self.traces.unflatten(-1, (len(retention), DOSED)) + (1 - keep) * action[..., None, :DOSED]
+        traces = keep * self.traces.unflatten(-1, (len(retention), ACTION)) + (1 - keep) * action.unsqueeze(-2)
         dose = traces[..., :ACTIVE].mean(dim=-2)  # (B, A), over fast and slow traces
         shown = self.shown + dose.unsqueeze(-1) * away.unsqueeze(-2)
         return Record(traces.flatten(-2), shown, self.seen + dose.square())
 
     def features(self) -> Tensor:
-        """``[..., T*DOSED + A*C + A]``: traces, slopes (shrunken to 0 where little was seen), how much was seen."""
+        """``[..., T*ACTION + A*C + A]``: traces, slopes (shrunken to 0 where little was seen), how much was seen."""
         return torch.cat(self.parts(), dim=-1)
 
     def parts(self) -> list[Tensor]:

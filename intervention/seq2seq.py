@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from core.settings import Count, Fraction, Positive
 from core.signals import DAYS
-from intervention.record import ACTION, ACTIVE, DOSED
+from intervention.record import ACTION, ACTIVE
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Seq2Seq(nn.Module):
         super().__init__()
         self.shape = shape
         h, d, s, c = shape.encoder, shape.memory, shape.person, signals
-        past = len(shape.retention) * DOSED  # width of the dose traces
+        past = len(shape.retention) * ACTION  # width of the dose traces
         known = h + s + past + (c + 1) * ACTIVE  # width of a history
         self.register_buffer("low", low)
         self.register_buffer("high", high)
@@ -155,7 +155,7 @@ class Seq2Seq(nn.Module):
         self, weeks: Tensor, base: Tensor, traces: Tensor, action: Tensor, adverse: Tensor, state: LSTMState
     ) -> tuple[Tensor, Tensor, LSTMState]:
         """Encode W weeks in z ``[B, W, 7, C]`` lived under ``action`` ``[B, W, ACTION]`` with ``adverse`` ``[B, W]``; ``traces``
-        ``[B, W, T*DOSED]`` are those after each week.
+        ``[B, W, T*ACTION]`` are those after each week.
 
         Returns the hidden state after each week ``[B, W, H]``, the memory of every day ``[B, W*7, D]`` and the state after
         the last week.
@@ -166,7 +166,7 @@ class Seq2Seq(nn.Module):
         return out, self.memories(out, weeks, bases).flatten(1, 2), (hidden[0], cell[0])
 
     def lived(self, weeks: Tensor, base: Tensor, traces: Tensor, action: Tensor, adverse: Tensor) -> Tensor:
-        """What the encoder reads of weeks ``[..., 7, C]``: ``[..., 4C + T*DOSED + ACTION + 1]``."""
+        """What the encoder reads of weeks ``[..., 7, C]``: ``[..., 4C + T*ACTION + ACTION + 1]``."""
         away = weeks - base.unsqueeze(-2)
         shape = [base, away.mean(dim=-2), away.std(dim=-2), away[..., -1, :]]
         return torch.cat([*shape, traces, action, adverse.to(base.dtype).unsqueeze(-1)], dim=-1)

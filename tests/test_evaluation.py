@@ -384,9 +384,13 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
 
 def test_probability_of_improvement_counts_ties_half() -> None:
     episodes = episodes_of({"a": [1.0, 2, 3, 4], "b": [0.0, 2, 9, 9]})
-    share, (low, high) = probability_of_improvement(episodes, "a", "b", np.random.default_rng(0), 500, 0.95)
+    share, (low, high), of_mean = probability_of_improvement(episodes, "a", "b", np.random.default_rng(0), 500, 0.95)
     assert share == pytest.approx(1.5 / 4)
     assert low < share < high
+    assert 0 < of_mean < 0.5  # the mean is lower, but not in every resample
+    steady = episodes_of({"a": [1.1, 2.1, 3.1, 2.0], "b": [1.0, 2.0, 3.0, 9.0]})
+    most, _, seldom = probability_of_improvement(steady, "a", "b", np.random.default_rng(0), 500, 0.95)
+    assert most == pytest.approx(3 / 4) and seldom < 0.5  # most fare better, the mean is worse
 
 
 def test_comparisons_refuse_unpaired_patients() -> None:

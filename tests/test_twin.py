@@ -18,7 +18,7 @@ from core.random import stream_keys
 from core.signals import DAYS, DEFAULT_SIGNALS
 from core.treatments import CONTROL, TREATMENTS
 from intervention.courses import read_courses
-from intervention.record import ACTION, DOSED, Record, action_features
+from intervention.record import ACTION, Record, action_features
 from intervention.rollouts import constant, rollout
 from intervention.seq2seq import (
     LevelLaw,
@@ -111,7 +111,7 @@ def test_record_finds_the_slope_of_the_response() -> None:
         dose = 0.9 * record.traces[0, 2] + 0.1 * action[0, 2]  # what the trace will be
         record = record.after((dose * slope).unsqueeze(0), action, ((0.9, 0.9),))
     assert record.traces[0, 2].item() == pytest.approx(action[0, 2].item(), abs=1e-3)
-    found = record.features()[0, DOSED : DOSED + 16].view(4, 4)
+    found = record.features()[0, ACTION : ACTION + 16].view(4, 4)
     assert found[2].tolist() == pytest.approx(slope.tolist(), abs=0.02)
     assert found[[0, 1, 3]].abs().max() == 0
 

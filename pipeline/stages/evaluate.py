@@ -115,7 +115,7 @@ def scores(config: Config, episodes: pd.DataFrame) -> dict[str, Any]:
     }
     against = {"none": "none", "random": "random", "best_constant": best, "stepped_care": "stepped_care"}
     result["probability_of_improvement"] = {
-        label: dict(zip(("value", "ci"), probability_of_improvement(
+        label: dict(zip(("value", "ci", "of_mean"), probability_of_improvement(
             episodes, "ppo", name, rng, settings.resamples, settings.confidence), strict=True))
         for label, name in against.items()
     }  # fmt: skip
