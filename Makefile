@@ -1,4 +1,4 @@
-.PHONY: test test-slow faults lint format types demo smoke bench bench-generators bench-risk bench-agents bench-histories ci
+.PHONY: test test-slow faults lint format types demo smoke bench bench-generators bench-risk bench-agents bench-histories bench-assumptions ci
 
 test:        ## what the README's test command runs
 	python -m pytest
@@ -43,6 +43,9 @@ bench-agents:  ## stable-baselines3's own agents beside the dual head, in the de
 
 bench-histories:  ## how an agent may read the weeks so far, in the demo's Twin: about two minutes on one thread
 	python benchmarks/histories.py
+
+bench-assumptions:  ## what a policy gains where the profile tells less of who responds to what: about five minutes on one thread
+	python benchmarks/assumptions.py
 
 ci:
 	.ci/run
