@@ -32,6 +32,9 @@ from core.treatments import CONTROL, MAX_INTENSITY, MIN_INTENSITY, TREATMENTS
 from intervention.streams import TRIALS
 
 
+ENDS = 0.7  # of the beta law of doses; 1 would draw all alike, 0.5 is the arcsine law
+
+
 class Teacher(Dynamics, Protocol):
     """Dynamics that know the expected level ``[B, C]`` (physical, free of noise) of the coming week."""
 
@@ -128,7 +131,7 @@ def simulate_trials(
     rng = numpy_generator(seed, "trials")
     row = rng.integers(len(patients), size=settings.courses)
     treatment, intensity = assign_arms(settings, rng)
-    weighed = rng.uniform(MIN_INTENSITY, MAX_INTENSITY, (*treatment.shape, len(TREATMENTS))).astype(np.float32)
+    weighed = drawn_doses(rng, (*treatment.shape, len(TREATMENTS))).astype(np.float32)
     weighed[..., CONTROL] = 0
     starts = range(0, settings.courses, settings.batch)
     parts = []
@@ -146,6 +149,11 @@ def enrol(patients: Patients, rows: np.ndarray, first_id: int = 0) -> Patients:
     return replace(patients.select(rows), ids=first_id + np.arange(len(rows), dtype=np.int64))
 
 
+def drawn_doses(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Intensities, a little more often near the least and the full one, where a dose curve is seen from one side only."""
+    return MIN_INTENSITY + (MAX_INTENSITY - MIN_INTENSITY) * rng.beta(ENDS, ENDS, shape)
+
+
 def assign_arms(settings: TrialsSettings, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Treatment int64 and intensity float32 ``[courses, weeks]`` of every course."""
     n, weeks = settings.courses, settings.weeks
@@ -159,7 +167,7 @@ def assign_arms(settings: TrialsSettings, rng: np.random.Generator) -> tuple[np.
     segment = (length.cumsum(axis=1)[:, None, :] <= np.arange(weeks)[:, None]).sum(axis=2)  # (N, W)
     active = rng.integers(CONTROL + 1, len(TREATMENTS), (n, weeks))
     chosen = np.where(rng.uniform(size=(n, weeks)) < settings.control_share, CONTROL, active)
-    dose = rng.uniform(MIN_INTENSITY, MAX_INTENSITY, (n, weeks))
+    dose = drawn_doses(rng, (n, weeks))
     treatment = np.take_along_axis(chosen, segment, axis=1)
     intensity = np.take_along_axis(dose, segment, axis=1)
 
