@@ -27,12 +27,9 @@ from core.errors import DataError
 from core.patients import Patients
 from core.protocols import Dynamics, State, Tracker
 from core.random import numpy_generator, stream_keys
-from core.settings import Count, Fraction
+from core.settings import Count, Fraction, Positive
 from core.treatments import CONTROL, MAX_INTENSITY, MIN_INTENSITY, TREATMENTS
 from intervention.streams import TRIALS
-
-
-ENDS = 0.7  # of the beta law of doses; 1 would draw all alike, 0.5 is the arcsine law
 
 
 class Teacher(Dynamics, Protocol):
@@ -52,6 +49,7 @@ class TrialsSettings:
     constant_share: Fraction  # share of courses in a constant arm
     stepped_share: Fraction  # share of courses in a stepped arm
     rotating_share: Fraction  # share of courses in a rotating arm; the rest is random
+    dose_ends: Positive  # of the beta law of intensities: 1 draws all alike, less the least and the full one more often
     batch: Count  # courses simulated at once
 
 
@@ -131,7 +129,7 @@ def simulate_trials(
     rng = numpy_generator(seed, "trials")
     row = rng.integers(len(patients), size=settings.courses)
     treatment, intensity = assign_arms(settings, rng)
-    weighed = drawn_doses(rng, (*treatment.shape, len(TREATMENTS))).astype(np.float32)
+    weighed = drawn_doses(settings, rng, (*treatment.shape, len(TREATMENTS))).astype(np.float32)
     weighed[..., CONTROL] = 0
     starts = range(0, settings.courses, settings.batch)
     parts = []
@@ -149,9 +147,9 @@ def enrol(patients: Patients, rows: np.ndarray, first_id: int = 0) -> Patients:
     return replace(patients.select(rows), ids=first_id + np.arange(len(rows), dtype=np.int64))
 
 
-def drawn_doses(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Intensities, a little more often near the least and the full one, where a dose curve is seen from one side only."""
-    return MIN_INTENSITY + (MAX_INTENSITY - MIN_INTENSITY) * rng.beta(ENDS, ENDS, shape)
+def drawn_doses(settings: TrialsSettings, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Intensities of the design, by a symmetric beta law from the least to the full one."""
+    return MIN_INTENSITY + (MAX_INTENSITY - MIN_INTENSITY) * rng.beta(settings.dose_ends, settings.dose_ends, shape)
 
 
 def assign_arms(settings: TrialsSettings, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -167,7 +165,7 @@ def assign_arms(settings: TrialsSettings, rng: np.random.Generator) -> tuple[np.
     segment = (length.cumsum(axis=1)[:, None, :] <= np.arange(weeks)[:, None]).sum(axis=2)  # (N, W)
     active = rng.integers(CONTROL + 1, len(TREATMENTS), (n, weeks))
     chosen = np.where(rng.uniform(size=(n, weeks)) < settings.control_share, CONTROL, active)
-    dose = drawn_doses(rng, (n, weeks))
+    dose = drawn_doses(settings, rng, (n, weeks))
     treatment = np.take_along_axis(chosen, segment, axis=1)
     intensity = np.take_along_axis(dose, segment, axis=1)
 
