@@ -101,7 +101,9 @@ def rows(run: str, steps: int, seed: int) -> Iterator[tuple[float, float, Row]]:
         agents = {name: learned(practice, settings, seed, name == "privileged") for name in ("agent", "privileged")}
         policies: dict[str, Policy] = {**standard_policies(CONSTANTS, stepped), **agents}
         returns = {
-            name: float(courses(run_policy(name, policy, simulations(truth, every)(seed), every, seed))["return"].mean())
+            name: float(
+                courses(run_policy(name, policy, simulations(truth, every)(seed), every, seed))["return"].mean()
+            )
             for name, policy in policies.items()
         }
         constant = max(value for name, value in returns.items() if name.startswith("constant_"))

@@ -248,7 +248,11 @@ def probability_of_improvement(
     better = (returns[:, 0] > returns[:, 1]) + 0.5 * (returns[:, 0] == returns[:, 1])
     draws = rng.integers(len(better), size=(resamples, len(better)))
     means = returns[draws].mean(axis=1)  # (R, 2)
-    return float(better.mean()), _interval(better[draws].mean(axis=1), confidence), float((means[:, 0] > means[:, 1]).mean())
+    return (
+        float(better.mean()),
+        _interval(better[draws].mean(axis=1), confidence),
+        float((means[:, 0] > means[:, 1]).mean()),
+    )
 
 
 def _paired(episodes: pd.DataFrame, policies: Sequence[str]) -> np.ndarray:

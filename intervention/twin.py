@@ -191,7 +191,9 @@ class TwinDynamics:
         days = self.twin.scaler.scale(whole_tiles(week)).permute(1, 2, 0).contiguous()
         given = {name: whole_tiles(value) for name, value in state.items() if not name.startswith("memory")}
         chosen, dose = whole_tiles(treatment), whole_tiles(intensity)
-        return self._with_older(state, self._read(given, chosen, _action(given, chosen, dose), days, whole_tiles(adverse)))
+        return self._with_older(
+            state, self._read(given, chosen, _action(given, chosen, dose), days, whole_tiles(adverse))
+        )
 
     @torch.no_grad()
     def foresee(self, state: State, actions: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -101,7 +101,12 @@ def test_a_rule_that_is_there_is_found_and_said(patients: Patients) -> None:
     assert found.clear_fidelity is not None and found.clear_fidelity >= found.fidelity
     text = tree_text(tree, readable_names(make(patients, 0)))
     begin, go_on = text.split("Every week after it\n")
-    assert begin.startswith("The first week\n    age <= ") and go_on.startswith("    ") and "CBT at 55%" in text and "Exercise at 55%" in text
+    assert (
+        begin.startswith("The first week\n    age <= ")
+        and go_on.startswith("    ")
+        and "CBT at 55%" in text
+        and "Exercise at 55%" in text
+    )
     same, too = (run_policy("p", policy, make(patients, 5), others, 5)["reward"].sum() for policy in (tree, agent))
     assert same == pytest.approx(too, rel=0.1)
 

@@ -92,7 +92,9 @@ def test_a_week_that_begins_a_treatment_does_less_and_so_does_one_that_begins_it
     state, _ = run(trial, CBT, 0.6, 1)
     torch.testing.assert_close(state["exposure"][:, cbt], target * (1 - own.start_loss) * (1 - kept))
     state, _ = run(trial, CBT, 0.6, 2)
-    torch.testing.assert_close(state["exposure"][:, cbt], target * ((1 - kept) + kept * (1 - own.start_loss) * (1 - kept)))
+    torch.testing.assert_close(
+        state["exposure"][:, cbt], target * ((1 - kept) + kept * (1 - own.start_loss) * (1 - kept))
+    )
 
     def reached(plan: list[int]) -> torch.Tensor:
         state = start(trial)
@@ -202,7 +204,11 @@ def test_profile_shifts_the_response(trial):
     ratio = (trial.response / plain.response).numpy()
     [own] = [m for m in trial.settings.modifiers if m.level == "Insomnia"]
     with_it, without = ratio[insomnia, CBT - 1], ratio[~insomnia, CBT - 1]
-    assert own.shift > 0 and np.ptp(without) < 1e-4 and with_it == pytest.approx(math.exp(own.shift) * without[0], rel=1e-3)
+    assert (
+        own.shift > 0
+        and np.ptp(without) < 1e-4
+        and with_it == pytest.approx(math.exp(own.shift) * without[0], rel=1e-3)
+    )
     assert (ratio[:, EXERCISE - 1][trial.patients.profiles["physical_activity"] < 30] > 1).all()
 
 

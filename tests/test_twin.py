@@ -129,7 +129,9 @@ def test_a_trace_comes_at_one_pace_and_goes_at_another() -> None:
 def test_action_features_are_orthonormal_over_the_doses_and_fade_with_them() -> None:
     dose = torch.linspace(0.1, 1.0, 200_001, dtype=torch.float64)
     treatment = torch.full(dose.shape, 3)
-    again, begun = (action_features(treatment, dose, before).unflatten(-1, (-1, 4)) for before in (treatment, 0 * treatment))
+    again, begun = (
+        action_features(treatment, dose, before).unflatten(-1, (-1, 4)) for before in (treatment, 0 * treatment)
+    )
     assert begun[..., [0, 1, 3]].abs().max() == 0  # the other treatments'
     found = again[..., :-1, 2]
     assert torch.equal(found, begun[..., :-1, 2])

@@ -180,7 +180,9 @@ def test_attention_is_over_the_days_that_were_lived(patients: Patients) -> None:
         person, _ = net.read_person(patients.features, SCALER.scale(patients.week))
         history = net.history(lived["hidden.0"], person, record)
         memory = torch.cat([lived[f"memory.0.{k}"] for k in reversed(range(4))], dim=1)
-        expected = attend(net.day_queries(history, action_features(*ACTION, lived["given"])), memory, torch.tensor(True))
+        expected = attend(
+            net.day_queries(history, action_features(*ACTION, lived["given"])), memory, torch.tensor(True)
+        )
     assert torch.allclose(alone.attention(lived, *ACTION)[:, 1:] @ memory, expected, atol=1e-5)
 
 
