@@ -3,7 +3,7 @@
 For person i, signal k and week w, in between-person standard deviations (+ is the signal's own direction)::
 
     level[i,k,w] = baseline[i,k] * recovery[w] + saturate(sum_a exposure[i,a,w] response[i,a] effect[a,k]) + drift[i,k,w]
-    exposure     -> adherence_a(u) hill_a(u), approached with an onset and left with a wash-out time
+    exposure     -> adherence_a(u) hill_a(u), less in a week that begins a, approached with an onset and left with a wash-out time
     days         = level + weekend + AR(1) residual with same-day correlation between signals, clipped to the range
     adverse      ~ Bernoulli(hazard_a u^2 frailty_i)
 
@@ -103,12 +103,12 @@ class Trial:
     """Dynamics (``core.protocols``) over ``patients``; ``seed`` fixes who responds to what.
 
     State, each with the batch first: ``rows`` and ``week`` int64; ``response`` [B, 4] and ``frailty`` [B], properties
-    of the person that no episode changes; ``deviation`` [B, C], the baseline in between-person sd; ``exposure`` and
-    ``weeks_on`` [B, 4] in the order of ``TREATMENTS[1:]``; ``drift``, ``side_effect`` and ``residual`` (last day's, in
+    of the person that no episode changes; ``deviation`` [B, C], the baseline in between-person sd; ``exposure``,
+    ``weeks_on`` and ``given`` (1 if given last week) [B, 4] in the order of ``TREATMENTS[1:]``; ``drift``, ``side_effect`` and ``residual`` (last day's, in
     within-person sd) [B, C].
 
     Raises:
-        ConfigError: a signal of the cohort, or a treatment, is missing in the settings.
+        ConfigError: a signal of the cohort or a treatment is missing in the settings, or a modifier's share does not fit.
     """
 
     def __init__(self, patients: Patients, settings: TrialSettings, seed: int) -> None:

@@ -110,9 +110,9 @@ class TwinDynamics:
     their mean is the outcome's level and how far they lie apart its spread. An adverse event has their mean chance.
 
     State, batch first: ``rows`` [B]; ``week`` [B], weeks lived since the baseline; ``member`` [B]; ``yesterday`` and
-    ``last`` [B, C], the latest day and the latest week's mean in z; ``given`` [B], the latest treatment; ``traces``, ``shown`` and ``seen``, the ``Record``;
-    and for each member m ``hidden.m``, ``cell.m`` [B, H] and ``memory.m.k`` [B, 7, D], the days of k weeks ago. A step
-    makes only the latest week's memory and hands on the others as they are.
+    ``last`` [B, C], the latest day and the latest week's mean in z; ``given`` [B], the latest treatment; ``traces``, ``shown``
+    and ``seen``, the ``Record``; and for each member m ``hidden.m``, ``cell.m`` [B, H] and ``memory.m.k`` [B, 7, D], the
+    days of k weeks ago. A step makes only the latest week's memory and hands on the others as they are.
 
     Raises:
         ArtifactError: the patients have other signals or profile features than the Twin was trained on.
