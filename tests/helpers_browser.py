@@ -18,9 +18,11 @@ for (const kind of ["error", "warn"]) { const told = console[kind]; console[kind
 LATE = """<script>(async () => {
   const root = document.documentElement;
   await drawn;
-  const said = () => document.getElementById("what-if-said").textContent, before = said();
-  document.querySelector("input[value=medication]").click();
-  document.getElementById("dose").value = 9; document.getElementById("dose").dispatchEvent(new Event("input", { bubbles: true }));
+  const said = () => document.getElementById("what-if-said").textContent, dose = document.getElementById("dose");
+  const ask = (treatment, step) => { document.querySelector(`input[value=${treatment}]`).click();
+    dose.value = step; dose.dispatchEvent(new Event("input", { bubbles: true })); return said(); };
+  const before = ask("cbt", 2);
+  ask("medication", 9);
   const empty = [...document.querySelectorAll("[data-chart], [id^=what-if-]:not(p)")].filter(e => !e.querySelector(".main-svg") || e.getBoundingClientRect().width < 60);
   const shown = Object.fromEntries([...document.querySelectorAll("section")].map(e => [e.id, Math.round(e.getBoundingClientRect().height)]));
   parent.postMessage(JSON.stringify({ inner: innerWidth, scroll: root.scrollWidth, drawn: +root.dataset.drawn, shown, faults, before, after: said(),
