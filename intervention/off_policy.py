@@ -205,14 +205,14 @@ def expected_action(distribution: DualHeadDistribution) -> Tensor:
 def value_features(observations: Tensor, layout: ObservationLayout) -> tuple[Tensor, Tensor]:
     """What a week's value, and what a treatment's effect, is regressed on: float64 ``[N, T, F]`` and ``[N, T, M]``.
 
-    Days enter by their means. The risk's square is there as remission pays at a threshold.
+    Days enter by their means. The risk's square is there as remission pays at a threshold; how the weeks changed with each
+    treatment so far, as values that do not know it are too low wherever a policy chooses by it.
     """
     part = {name: observations[..., where].double() for name, where in layout.slices.items()}
     ones, risk = torch.ones_like(part["risk"]), part["risk"]
     means = [part[name].unflatten(-1, (DAYS, -1)).mean(dim=-2) for name in ("week", "baseline")]
-    past = [
-        part[name] for name in ("risk_change", "exposure", "weeks_on", "last_treatment", "last_intensity", "well_weeks")
-    ]
+    before = "risk_change exposure change_per_exposure weeks_on last_treatment last_intensity well_weeks"
+    past = [part[name] for name in before.split()]
     moderators = torch.cat([ones, risk, *past, part["profile"]], dim=-1)
     other = [part[name] for name in ("probabilities", "mean_intensity", "adverse")]
     return torch.cat([moderators, risk**2, *means, *other], dim=-1), moderators

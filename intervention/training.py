@@ -59,6 +59,7 @@ class PolicySettings:
     world: Literal["twin", "trial"]  # where the policy learns
     leg_rollouts: Count  # rollouts between two checkpoints, at each of which courses start afresh
     seeds: Count  # how many policies are trained, each from its own seed
+    caution: NonNegative  # adverse events weigh so many times `env.adverse_cost` while the agent learns
     imitation: ImitationSettings  # what the agent learns from before it learns for itself
     privileged: bool  # also train, in Trial, a policy that sees the latent response: the upper reference
     privileged_steps: Count  # of that one, which learns from nothing

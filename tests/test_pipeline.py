@@ -102,6 +102,17 @@ def test_nothing_changed_means_nothing_runs(smoke: RunStore, runs_dir: Path) -> 
     assert {path: path.stat().st_mtime_ns for path in smoke.root.rglob("manifest.json")} == before
 
 
+def test_caution_weighs_harm_where_the_agent_learns_and_nowhere_else(smoke: RunStore, tmp_path: Path) -> None:
+    shutil.copytree(smoke.root, tmp_path / "smoke")
+    run_here("preset=smoke", f"runs_dir={tmp_path}", "stage=policy", "policy.caution=1000")
+    wary, usual = RunStore(tmp_path / "smoke"), smoke
+    learned = [float(np.mean(store.metrics("policy")["returns"]["0"][-1])) for store in (wary, usual)]
+    assert learned[0] < learned[1] - 10  # a course has some chance of an adverse event, at 2,500 each
+    made = [store.manifest("policy")["outputs"] for store in (wary, usual)]
+    assert made[0]["privileged.safetensors"] == made[1]["privileged.safetensors"]  # it learns what it is judged by
+    assert made[0]["agent_0.safetensors"] != made[1]["agent_0.safetensors"]
+
+
 def test_a_changed_setting_reruns_its_stage_and_what_follows(smoke: RunStore, tmp_path: Path) -> None:
     shutil.copytree(smoke.root, tmp_path / "smoke")
     printed = run_here("preset=smoke", f"runs_dir={tmp_path}", "evaluate.resamples=60")

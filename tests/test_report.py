@@ -21,7 +21,7 @@ from pipeline.report.charts import Figure, plain
 from pipeline.report.cohort import FEWEST, cohort_figures, fan, profiles, shown_share
 from pipeline.report.journey import CHOICES, Journey, journey
 from pipeline.report.page import embed, render
-from pipeline.report.policy import policies, policy_figures, spoken, trade
+from pipeline.report.policy import learning, policies, policy_figures, spoken, trade
 from pipeline.report.quality import privacy, told_apart, way
 from pipeline.report.risk import risk_charts, roc, wilson
 from pipeline.report.twin import coverage, remission
@@ -69,6 +69,12 @@ def test_the_policies_title_follows_the_returns(planted: dict) -> None:
         policies(evaluate).title == "The agent returns 9.00, below the best rival (random: 9.20), within its interval"
     )
     assert "1 other earns as much with as few" in trade(evaluate).title
+
+
+def test_returns_under_another_reward_are_said_to_be(planted: dict) -> None:
+    planted["policy"] |= {"caution": 3.0, "returns": {"0": [1.0, 2.0]}}
+    assert "counts an adverse event 3 times" in learning(planted["policy"], planted["evaluate"]).beside
+    assert "adverse event" not in learning(planted["policy"] | {"caution": 1.0}, planted["evaluate"]).beside
 
 
 def test_titles_of_the_twin_follow_its_metrics(planted: dict) -> None:

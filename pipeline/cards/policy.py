@@ -74,6 +74,8 @@ def training(made: Metrics) -> list[str]:
     settings = made["config"]["policy"]
     shown = settings["imitation"]["courses"]
     begun = f" It began from the answers of one-week-ahead planning in the Twin to {shown:,} courses." if shown else ""
+    if settings.get("caution", 1.0) != 1.0:
+        begun += f" While it learned, an adverse event weighed {settings['caution']:g} times what it costs where it is judged."
     return [
         f"PPO with a head for the treatment and one for its intensity, {settings['seeds']} seed(s) of {settings['steps']:,} "
         f"patient-weeks in {WORLDS[settings['world']]}; seed {made['seed']}.{begun}",

@@ -261,6 +261,9 @@ def learning(policy: Metrics, evaluate: Metrics) -> Figure:
     n = len(returns)
     gap = evaluate.get("exploitation_gap")
     beside = f"{n} agent{'s' if n != 1 else ''}, {policy['steps']:,} weeks of experience each; Trial's curve is of synthetic patients, the same at every point" + ("" if gap is None else f"; exploitation gap {number(gap)}")  # fmt: skip
+    caution = float(policy.get("caution", 1.0))
+    if returns and caution != 1.0:
+        beside += f"; what it learns from, as drawn, counts an adverse event {caution:g} times"
     return Figure(title, beside + ".", charts, legend, wide=330)
 
 

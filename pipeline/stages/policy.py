@@ -11,6 +11,7 @@ import torch
 from core.artifact import Artifact
 from core.patients import Patients
 from core.protocols import Tracker
+from envs.rewards import EnvSettings
 from envs.sb3 import PatientVecEnv
 from intervention.baselines import Greedy
 from intervention.demonstrations import demonstrate
@@ -58,6 +59,7 @@ def policy(context: Context) -> dict[str, Any]:
         "world": settings.world,
         "steps": settings.steps,
         "demonstrated_courses": settings.imitation.courses,
+        "caution": settings.caution,
         "seconds": round(float(np.mean([result.seconds for result in own])), 2),
         "steps_per_second": round(float(np.mean([result.steps_per_second for result in own]))),
         "returns": {
@@ -79,7 +81,8 @@ def train_in(
     context = replace(context, tracker=cast(Any, tracker))
     config, store = context.config, context.store
     patients = synthetic_patients(store, config.env)
-    world = worlds(store, patients, config.trial, config.env, config.seed)[where]
+    task = config.env if privileged else cautious(config)
+    world = worlds(store, patients, config.trial, task, config.seed)[where]
     # The training draws its environments' seeds anew in every leg, from the policy's own.
     env = PatientVecEnv(
         world.patients, world.dynamics, world.risk_model, world.settings, config.policy.environments, seed=0
@@ -106,6 +109,11 @@ def train_in(
     if resume is not None:
         tracker.note(f"{name}: went on from week {resume.meta['steps']:,} of an interrupted training")
     return result, points(curve)
+
+
+def cautious(config: Config) -> EnvSettings:
+    """The reward an agent learns from: harm weighs more there than where it is judged."""
+    return replace(config.env, adverse_cost=config.policy.caution * config.env.adverse_cost)
 
 
 def demonstrations(config: Config, store: RunStore, world: World, seed: int) -> Demonstrations | None:
