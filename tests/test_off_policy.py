@@ -327,6 +327,17 @@ def test_fitted_values_are_those_of_a_problem_that_is_linear(folds: int) -> None
     assert abs(float((v[:, 0] - whole).mean())) < 0.05
 
 
+def test_a_value_may_depend_on_all_that_a_policy_sees() -> None:
+    layout = simulation(people(5), 1).layout
+    seen = torch.rand(3, 2, layout.size)
+    features, _ = value_features(seen, layout)
+    for part, where in layout.slices.items():
+        other = seen.clone()
+        other[..., where] += 1
+        # Each week has a regression of its own, so that time is known.
+        assert torch.equal(value_features(other, layout)[0], features) == (part == "time"), part
+
+
 def test_folds_keep_a_patient_out_of_the_own_fit() -> None:
     patients, rows = people(40), torch.arange(40)
     usual = UsualCare(STEPPED, 0.25, 0.5)
